@@ -1,0 +1,64 @@
+"""CPU kernels: plain functions from ndarrays to ndarrays, compiled by Numba.
+
+The package knows nothing of tensors or gradients and imports nothing else of the project. ``kernels.reference`` defines what every
+kernel computes, as naive NumPy; the compiled modules compute the same, fast. ``TINYGEN_KERNELS=reference`` in the environment makes
+the whole package resolve to the reference, to debug or to study.
+
+The modules are loaded when a kernel is first asked for, because importing Numba takes longer than everything else together.
+"""
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kernels.reference import *  # noqa: F403  (the contract of every name below)
+
+MARKER = "tinygen"  # distinguishes this package from other distributions that install a module named `kernels`
+
+_MODULE_OF = {
+    "activate": "activation",
+    "activate_grad": "activation",
+    "linear": "linear",
+    "linear_grad": "linear",
+    "conv2d": "convolution",
+    "conv2d_input_grad": "convolution",
+    "conv2d_weight_grad": "convolution",
+    "group_norm": "normalization",
+    "group_norm_grad": "normalization",
+    "layer_norm": "normalization",
+    "layer_norm_grad": "normalization",
+    "softmax": "softmax",
+    "softmax_grad": "softmax",
+    "log_softmax": "softmax",
+    "log_softmax_grad": "softmax",
+    "logsumexp": "softmax",
+    "sum_pool2d": "pooling",
+    "upsample2d": "pooling",
+    "max_pool2d": "pooling",
+    "max_pool2d_grad": "pooling",
+    "adam": "optimizer",
+}
+
+__all__ = ["MARKER", "backend", *_MODULE_OF]
+
+
+def backend() -> str:
+    """The backend in use, ``"compiled"`` or ``"reference"``: the environment variable ``TINYGEN_KERNELS``."""
+    name = os.environ.get("TINYGEN_KERNELS", "compiled")
+    if name not in ("compiled", "reference"):
+        raise ValueError(f"TINYGEN_KERNELS={name!r} is not a backend: choose 'compiled' or 'reference'")
+    return name
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'kernels' has no attribute {name!r}")
+    module = "reference" if backend() == "reference" else _MODULE_OF[name]
+    value = getattr(importlib.import_module(f"kernels.{module}"), name)
+    globals()[name] = value  # the next look-up does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
