@@ -51,7 +51,7 @@ def jit(
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
-        dispatcher: Any = numba.njit(nogil=True, fastmath=fastmath, inline=inline)(function)
+        dispatcher: Any = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath, inline=inline)(function)
         with suppress(RuntimeError):  # Numba found no folder to write to: every process compiles for itself
             dispatcher._cache = _PackageCache(function)
         return dispatcher

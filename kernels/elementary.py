@@ -1,0 +1,225 @@
+"""Elementary functions of one number that compilers can vectorise: no branch, no table, no call into the C library.
+
+They are for use inside compiled kernels, on float32 and float64 alike, and keep NaN and infinities as NumPy does. A
+loop over ``math.exp`` takes 3 ns an element; one over `exp` takes 0.5 ns, because eight are computed at once (AVX2,
+float32). The recipe is the classic one of Cody and Waite (1980): reduce the argument until a short polynomial
+suffices, and undo the reduction exactly.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+from kernels.runtime import jit
+
+FLAGS = {"contract"}
+"""The only liberty elementwise kernels allow: a product and a sum may become one fused instruction, rounded once."""
+
+_OPTIONS: Any = {"fastmath": FLAGS, "error_model": "numpy"}
+
+
+class _Format(NamedTuple):
+    """What the algorithms must know about a floating-point format."""
+
+    real: type
+    unsigned: type
+    """The unsigned integer of the same width, to work on the bits."""
+    mantissa: int
+    """Bits of the significand that are stored, which is where the exponent's bits begin."""
+    bias: int
+    """Added to an exponent before it is stored."""
+    underflow: float
+    overflow: float
+    """Where exp has reached 0 and infinity."""
+    ln2_high: float
+    """ln 2 to so few bits that its product with any exponent is exact."""
+    ln2_low: float
+    """The rest of ln 2."""
+    exp_degree: int
+    """Taylor's remainder, (ln(2) / 2)^d / (d + 1)!, is below half a unit in the last place."""
+    artanh_terms: int
+    """The first term left out, s^(2n) / (2 n + 1) with s = (√2 - 1) / (√2 + 1), likewise."""
+
+
+_FORMATS = {
+    types.float32: _Format(np.float32, np.uint32, 23, 127, -104.0, 89.0, 0.693359375, -2.121944400546906e-4, 7, 5),
+    types.float64: _Format(
+        np.float64, np.uint64, 52, 1023, -746.0, 710.0, 0.693145751953125, 1.4286068203094173e-6, 13, 10
+    ),
+}
+
+
+# ------------------------------------------------------------------------------------------------ the three with series
+
+
+def _reduce(x: Any) -> Any:
+    """For x = k ln 2 + r with an integer k and |r| <= ln(2) / 2: the integer k + 2 bias, and expm1(r)."""
+
+
+@overload(_reduce, jit_options=_OPTIONS)
+def _reduce_for(x: Any) -> Any:
+    real, unsigned, mantissa, bias, _, _, ln2_high, ln2_low, degree, _ = _FORMATS[x]
+    log2_e = real(1 / math.log(2))
+    high, low = real(ln2_high), real(ln2_low)
+    # A number this large has no bits for a fraction: adding it rounds to an integer, which then stands in the low bits.
+    round_off = real(1.5 * 2**mantissa)
+    offset = unsigned(int(round_off.view(unsigned)) - 2 * bias)
+    # expm1(r) / r = 1 + r/2 + r²/6 + …, highest power first
+    series = tuple(real(1 / math.factorial(n + 1)) for n in range(degree - 1, -1, -1))
+
+    def reduce(x: Any) -> Any:
+        rounded = x * log2_e + round_off
+        k = rounded - round_off
+        r = x - k * high - k * low
+        polynomial = series[0]
+        for coefficient in series[1:]:
+            polynomial = polynomial * r + coefficient
+        return unsigned(real(rounded).view(unsigned) - offset), polynomial * r
+
+    return reduce
+
+
+def exp(x: Any) -> Any:
+    """The exponential; error below 1 unit in the last place, also where the result is subnormal."""
+
+
+@overload(exp, jit_options=_OPTIONS)
+def _exp_for(x: Any) -> Any:
+    real, unsigned, mantissa, _, underflow, overflow, _, _, _, _ = _FORMATS[x]
+    one, lowest, highest = real(1), real(underflow), real(overflow)
+    to_exponent, one_bit = unsigned(mantissa), unsigned(1)
+
+    def exp(x: Any) -> Any:
+        x = lowest if x < lowest else x  # in this order NaN stays NaN
+        x = highest if x > highest else x
+        k, expm1_r = _reduce(x)
+        # 2^k in two factors: for large |k| it is beyond what one exponent field holds, though the result need not be.
+        first = unsigned(k >> one_bit)
+        second = unsigned(k - first)
+        scale = unsigned(first << to_exponent).view(real)
+        return (one + expm1_r) * scale * unsigned(second << to_exponent).view(real)
+
+    return exp
+
+
+def expm1(x: Any) -> Any:
+    """``exp(x) - 1`` for ``x <= 0``, without the cancellation; error below 2 units in the last place."""
+
+
+@overload(expm1, jit_options=_OPTIONS)
+def _expm1_for(x: Any) -> Any:
+    real, unsigned, mantissa, bias, _, _, _, _, _, _ = _FORMATS[x]
+    one, lowest = real(1), real(-mantissa)  # exp(-mantissa) is already lost beside 1
+    to_exponent, bias_bits = unsigned(mantissa), unsigned(bias)
+
+    def expm1(x: Any) -> Any:
+        x = lowest if x < lowest else x
+        k, expm1_r = _reduce(x)
+        scale = unsigned(unsigned(k - bias_bits) << to_exponent).view(real)
+        return expm1_r * scale - (one - scale)
+
+    return expm1
+
+
+def log1p(x: Any) -> Any:
+    """``log(1 + x)`` for ``0 <= x <= 1``; error below 3 units in the last place."""
+
+
+@overload(log1p, jit_options=_OPTIONS)
+def _log1p_for(x: Any) -> Any:
+    real, terms = _FORMATS[x].real, _FORMATS[x].artanh_terms
+    zero, one, two, three = real(0), real(1), real(2), real(3)
+    middle, ln2 = real(math.sqrt(2) - 1), real(math.log(2))
+    series = tuple(real(2 / (2 * n + 1)) for n in range(terms - 1, -1, -1))
+
+    def log1p(x: Any) -> Any:
+        # log(y) = log(c) + 2 artanh((y - c) / (y + c)), with c = 1 or 2, whichever is nearer to y = 1 + x
+        above = x > middle
+        s = (x - one if above else x) / (x + (three if above else two))
+        square = s * s
+        polynomial = series[0]
+        for coefficient in series[1:]:
+            polynomial = polynomial * square + coefficient
+        return polynomial * s + (ln2 if above else zero)
+
+    return log1p
+
+
+# ------------------------------------------------------------------------------------------------ composed of the above
+
+
+@jit(fastmath=FLAGS)
+def sigmoid(x: Any) -> Any:
+    """``1 / (1 + exp(-x))``, which exponentiates only what cannot overflow."""
+    one = type(x)(1)
+    e = exp(-abs(x))
+    return (one if x >= 0 else e) / (one + e)
+
+
+@jit(fastmath=FLAGS)
+def tanh(x: Any) -> Any:
+    """The hyperbolic tangent, from ``expm1`` so that small arguments keep their digits."""
+    e = expm1(type(x)(-2) * abs(x))
+    magnitude = e / (type(x)(2) + e)
+    odd = -magnitude if x > 0 else magnitude
+    return x if x == 0 else odd  # keeps the sign of a zero
+
+
+@jit(fastmath=FLAGS)
+def softplus(x: Any) -> Any:
+    """``log(1 + exp(x))``, which exponentiates only what cannot overflow."""
+    zero = type(x)(0)
+    return (zero if x < zero else x) + log1p(exp(-abs(x)))
+
+
+@jit(fastmath=FLAGS)
+def normal_pdf(x: Any) -> Any:
+    """The standard normal density, exp(-x²/2) / √(2π)."""
+    real = type(x)
+    return exp(-x * x * real(0.5)) * real(1 / math.sqrt(2 * math.pi))
+
+
+_TAIL = (
+    0.0157418441,
+    -0.05837098,
+    0.0415892863,
+    0.0413678096,
+    0.00240035857,
+    0.0919320949,
+    0.0702728822,
+    0.0958633854,
+    0.0994535661,
+    0.0997497554,
+)
+"""Φ(-a) exp(a²/2) = Σ c t^n for 0 <= a <= 14.5, where t = 1 / (1 + a/4) and n counts from 10 down to 1: interpolated
+at the Chebyshev nodes in t, with a relative error of 1.3e-8. Beyond, Φ(-a) is 0 in float32. (The form is Hastings', 1955.)"""
+
+
+def normal_cdf(x: Any) -> Any:
+    """The standard normal distribution function Φ(x) = erfc(-x/√2) / 2; the left tail keeps its digits too."""
+
+
+@overload(normal_cdf, jit_options=_OPTIONS, inline="always")
+def _normal_cdf_for(x: Any) -> Any:
+    if x == types.float64:  # the C library's erfc is 20 times slower, but float64 is for tests and studies
+
+        def cdf64(x: Any) -> Any:
+            return 0.5 * math.erfc(-x / math.sqrt(2.0))
+
+        return cdf64
+
+    series = tuple(np.float32(c) for c in _TAIL)
+    one, quarter, half = np.float32(1), np.float32(0.25), np.float32(0.5)
+
+    def cdf(x: Any) -> Any:
+        t = one / (one + quarter * abs(x))
+        polynomial = series[0]
+        for coefficient in series[1:]:
+            polynomial = polynomial * t + coefficient
+        tail = polynomial * t * exp(-x * x * half)
+        return one - tail if x > 0 else tail
+
+    return cdf
