@@ -20,7 +20,7 @@ def read_npy(path: Path) -> Array:
 
 
 def read_npz(path: Path) -> tuple[Array, Array | None]:
-    """Data and labels of a ``.npz`` file: the array ``x``, or the only one besides ``labels``, and ``labels`` or None."""
+    """Data and labels (or None) of a ``.npz`` file: ``labels``, and ``x`` or the only other array."""
     loaded = _load(path)
     if not isinstance(loaded, dict):
         raise DataError(f"{path}: holds a single array, as .npy files do: rename it to end in .npy")
@@ -32,14 +32,14 @@ def read_npz(path: Path) -> tuple[Array, Array | None]:
 
 def _load(path: Path) -> Array | dict[str, Array]:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.lib.npyio.NpzFile):
-            with loaded:
-                arrays = dict(loaded)
-            if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-                raise ValueError("some other zip archive")
-            return arrays
-        return loaded
+        with path.open("rb") as file:  # np.load leaves a path open when the content is bad
+            loaded = np.load(file, allow_pickle=False)
+            if not isinstance(loaded, np.lib.npyio.NpzFile):
+                return loaded
+            arrays = dict(loaded)
+        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+            raise ValueError("some other zip archive")
+        return arrays
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             f"{path}: not a file of plain numeric arrays as np.save and np.savez write ({error})"

@@ -92,6 +92,7 @@ def load(
     if split is not None and split not in _SPLITS:
         raise DataError(f"load: split={split!r} is none of {', '.join(_SPLITS)}" + _did_you_mean(split, _SPLITS))
     name, rate = str(name_or_path), None
+    raw_labels: Array | None
     if name in _NAMED:
         if labels is not None:
             raise DataError(f"load: {name} has its own labels: leave labels={str(labels)!r} out")
