@@ -1,0 +1,17 @@
+"""tinygen: a small deep-learning framework to be read, run and tested."""
+
+import kernels
+
+if getattr(kernels, "MARKER", None) != "tinygen":
+    raise ImportError(
+        f"tinygen needs its own package `kernels`, but another one comes first on the path: {kernels.__file__}; "
+        "remove that one or put tinygen before it"
+    )
+
+from tinygen import errors, func
+from tinygen.autograd import Tensor, detect_anomaly, grad, no_grad, primitive, tensor
+from tinygen.ops import *  # noqa: F403
+from tinygen.ops import __all__ as _operations
+
+__version__ = "0.1.0"
+__all__ = ["Tensor", "detect_anomaly", "errors", "func", "grad", "no_grad", "primitive", "tensor", *_operations]

@@ -1,0 +1,56 @@
+"""Context flags: whether operations record, whether they are checked for non-finite values, and which module is running.
+
+They live in `contextvars`, so threads and asynchronous tasks do not disturb one another.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+recording: ContextVar[bool] = ContextVar("recording", default=True)
+anomaly: ContextVar[bool] = ContextVar("anomaly", default=False)
+module_path: ContextVar[str] = ContextVar("module_path", default="")
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Operations inside record nothing, so their results need no gradient.
+
+    Do not let a generator yield inside this block: enter it again for each chunk, for the flag belongs to the caller in between.
+
+    Examples
+    --------
+    >>> import tinygen as tg
+    >>> x = tg.tensor([1.0, 2.0], requires_grad=True)
+    >>> with tg.no_grad():
+    ...     y = x * x
+    >>> y.requires_grad
+    False
+    """
+    token = recording.set(False)
+    try:
+        yield
+    finally:
+        recording.reset(token)
+
+
+@contextmanager
+def detect_anomaly() -> Iterator[None]:
+    """Check every value and every gradient computed inside; the first one that is not finite raises `NonFiniteError`.
+
+    The error names the operation, the module it ran in and the source line that called it. This is slow: for finding a fault.
+
+    Examples
+    --------
+    >>> import numpy as np, tinygen as tg
+    >>> with tg.detect_anomaly(), np.errstate(divide="ignore"):
+    ...     tg.log(tg.tensor([1.0, 0.0]))
+    Traceback (most recent call last):
+    ...
+    tinygen.errors.NonFiniteError: log (called at ...): value, shape (2,), has 1 non-finite entry, the first at index (1,): -inf
+    """
+    token = anomaly.set(True)
+    try:
+        yield
+    finally:
+        anomaly.reset(token)

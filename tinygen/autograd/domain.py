@@ -1,0 +1,121 @@
+"""Plain data that says which arguments an operation accepts, for tests to draw and for readers to know.
+
+An operation's domain maps its argument names to the classes below; `tinygen.testing` turns them into hypothesis strategies.
+A shape pattern names axes by letters, equal letters being equal sizes: ``"n h w c"``. A size range may follow a letter, ``"h=4:7"``
+(both ends included); the default is 1 to 3. ``...`` stands for any number of axes, and the ``...`` of several arguments broadcast
+together.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Real:
+    """A floating array.
+
+    Attributes
+    ----------
+    shape : pattern, as described above
+    low, high : range of the values
+    avoid : points that values keep away from by at least ``gap``: kinks and poles, where a derivative cannot be tested
+    distinct : no two values are closer than ``gap`` (for sorting and maxima)
+    structure : ``""``, ``"invertible"``, ``"positive definite"`` or ``"triangular"`` for matrices in the last two axes
+    optional : None is accepted too
+    """
+
+    shape: str = "..."
+    low: float = -2.0
+    high: float = 2.0
+    avoid: tuple[float, ...] = ()
+    gap: float = 0.05
+    distinct: bool = False
+    structure: str = ""
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Boolean:
+    """A boolean array."""
+
+    shape: str = "..."
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """A list of one to three arrays, all as ``item`` describes."""
+
+    item: Real
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of the given values."""
+
+    values: tuple
+
+    def __init__(self, *values: object) -> None:
+        object.__setattr__(self, "values", values)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of argument ``of``."""
+
+    of: str = "x"
+
+
+@dataclass(frozen=True)
+class Axes:
+    """None, one axis, or a tuple of axes of argument ``of``."""
+
+    of: str = "x"
+
+
+@dataclass(frozen=True)
+class Permutation:
+    """None or an order of the axes of argument ``of``."""
+
+    of: str = "x"
+
+
+@dataclass(frozen=True)
+class Reshaping:
+    """A shape with as many elements as argument ``of``, possibly with one -1."""
+
+    of: str = "x"
+
+
+@dataclass(frozen=True)
+class Broadcasting:
+    """A shape that argument ``of`` broadcasts to."""
+
+    of: str = "x"
+
+
+@dataclass(frozen=True)
+class Padding:
+    """One (before, after) pair for each axis of argument ``of``."""
+
+    of: str = "x"
+
+
+@dataclass(frozen=True)
+class Index:
+    """Anything that indexes argument ``of``: integers, slices, None, Ellipsis, integer arrays (with repeats), a boolean array."""
+
+    of: str = "x"
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Whole argument lists, where arguments depend on each other in ways that patterns cannot say: one mapping of specs for each."""
+
+    cases: tuple[Mapping[str, object], ...]
+
+    def __init__(self, *cases: Mapping[str, object]) -> None:
+        object.__setattr__(self, "cases", cases)
+
+
+Spec = Real | Boolean | Sequence | Choice | Axis | Axes | Permutation | Reshaping | Broadcasting | Padding | Index
+Domain = Mapping[str, Spec] | Examples

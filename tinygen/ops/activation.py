@@ -1,0 +1,147 @@
+"""Activation functions and softmax: one kernel call forward and one back.
+
+The ``composition`` of each states its formula in other operations; higher derivatives differentiate that.
+"""
+
+import math
+
+import numpy as np
+
+import kernels
+from tinygen.autograd import Real, primitive
+from tinygen.autograd.domain import Axis, Choice
+from tinygen.errors import DTypeError
+from tinygen.ops.elementwise import erf, exp, expm1, log1p, maximum, minimum, where
+from tinygen.ops.elementwise import abs as absolute
+from tinygen.ops.reduction import logsumexp
+
+_KINKED = Real(avoid=(0.0,))
+
+
+def floating(x, name):
+    """x as a floating array, for kernels that know only those."""
+    array = np.asarray(x)
+    if array.dtype.kind != "f":
+        raise DTypeError(f"{name}: needs floating numbers, got {array.dtype}; use .astype(np.float32)")
+    return array
+
+
+@primitive(domain=Real(), numpy=np.tanh)
+def tanh(x):
+    """Elementwise hyperbolic tangent: d(tanh x) = (1 - tanh² x) dx."""
+    return kernels.activate(floating(x, "tanh"), "tanh")[0]
+
+
+tanh.vjp(x=lambda g, out: g * (1 - out * out))
+
+
+@primitive(domain=Real())
+def sigmoid(x):
+    """Elementwise logistic function σ(x) = 1/(1 + e⁻ˣ), without overflow: dσ = σ (1 - σ) dx."""
+    return kernels.activate(floating(x, "sigmoid"), "sigmoid")[0]
+
+
+sigmoid.vjp(x=lambda g, out: g * (out * (1 - out)))
+
+
+@primitive(domain=_KINKED, composition=lambda x: where(x > 0, x, 0))
+def relu(x):
+    """Elementwise max(x, 0); its derivative at 0 is 0."""
+    return kernels.activate(floating(x, "relu"), "relu")
+
+
+@relu.joint_vjp
+def _relu_vjp(g, saved):
+    return {"x": kernels.activate_grad(g, saved, "relu")}
+
+
+@primitive(domain={"x": _KINKED, "slope": Choice(0.01, 0.2)}, composition=lambda x, slope: where(x > 0, x, slope * x))
+def leaky_relu(x, slope=0.01):
+    """Elementwise x where x > 0 and slope · x elsewhere, for a slope >= 0; its derivative at 0 is the slope."""
+    return kernels.activate(floating(x, "leaky_relu"), "leaky_relu", slope)
+
+
+@leaky_relu.joint_vjp
+def _leaky_relu_vjp(g, saved, slope):
+    return {"x": kernels.activate_grad(g, saved, "leaky_relu", slope)}
+
+
+@primitive(
+    domain={"x": _KINKED, "alpha": Choice(1.0, 0.5)},
+    composition=lambda x, alpha: where(x > 0, x, alpha * expm1(minimum(x, 0))),
+)
+def elu(x, alpha=1.0):
+    """Elementwise x where x > 0 and alpha (eˣ - 1) elsewhere, for alpha >= 0 (Clevert et al. 2016); its derivative at 0 is alpha."""
+    return kernels.activate(floating(x, "elu"), "elu", alpha)
+
+
+@elu.joint_vjp
+def _elu_vjp(g, saved, alpha):
+    return {"x": kernels.activate_grad(g, saved, "elu", alpha)}
+
+
+@primitive(domain=Real(), composition=lambda x: x * sigmoid(x))
+def silu(x):
+    """Elementwise x σ(x), also called swish."""
+    return kernels.activate(floating(x, "silu"), "silu")
+
+
+@silu.joint_vjp
+def _silu_vjp(g, saved):
+    return {"x": kernels.activate_grad(g, saved, "silu")}
+
+
+@primitive(domain=Real(), composition=lambda x: 0.5 * x * (1 + erf(x / math.sqrt(2))))
+def gelu(x):
+    """Elementwise x Φ(x), exact, where Φ is the distribution function of the standard normal (Hendrycks and Gimpel 2016)."""
+    return kernels.activate(floating(x, "gelu"), "gelu")
+
+
+@gelu.joint_vjp
+def _gelu_vjp(g, saved):
+    return {"x": kernels.activate_grad(g, saved, "gelu")}
+
+
+@primitive(domain=Real(avoid=(0.0,)), composition=lambda x: maximum(x, 0) + log1p(exp(-absolute(x))))
+def softplus(x):
+    """Elementwise log(1 + eˣ), without overflow; its derivative is σ(x)."""
+    return kernels.activate(floating(x, "softplus"), "softplus")
+
+
+@softplus.joint_vjp
+def _softplus_vjp(g, saved):
+    return {"x": kernels.activate_grad(g, saved, "softplus")}
+
+
+# --------------------------------------------------------------------------------------------------------------------- softmax
+
+
+def _by_rows(kernel, axis, *arrays):
+    """Run a kernel for matrices along any one axis of arrays."""
+    moved = [np.moveaxis(a, axis, -1) for a in arrays]
+    rows = kernel(*[m.reshape(-1, m.shape[-1]) for m in moved])
+    return np.moveaxis(rows.reshape(moved[0].shape), -1, axis)
+
+
+@primitive(domain={"x": Real("n m"), "axis": Axis()}, composition=lambda x, axis: exp(x - logsumexp(x, axis, True)))
+def softmax(x, axis=-1):
+    """exp(x) / sum(exp(x)) along an axis: positive numbers that sum to 1."""
+    y = _by_rows(kernels.softmax, axis, floating(x, "softmax"))
+    return y, y
+
+
+@softmax.joint_vjp
+def _softmax_vjp(g, saved, axis):
+    return {"x": _by_rows(kernels.softmax_grad, axis, g, saved)}
+
+
+@primitive(domain={"x": Real("n m"), "axis": Axis()}, composition=lambda x, axis: x - logsumexp(x, axis, True))
+def log_softmax(x, axis=-1):
+    """log(softmax(x)) along an axis, in nats, accurate where softmax underflows."""
+    y = _by_rows(kernels.log_softmax, axis, floating(x, "log_softmax"))
+    return y, y
+
+
+@log_softmax.joint_vjp
+def _log_softmax_vjp(g, saved, axis):
+    return {"x": _by_rows(kernels.log_softmax_grad, axis, g, saved)}

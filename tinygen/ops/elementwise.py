@@ -1,0 +1,373 @@
+"""Arithmetic, elementary functions and selection, element by element. Arguments broadcast; the engine sums gradients back."""
+
+import math
+
+import numpy as np
+
+from tinygen.autograd import Real, composite, primitive
+from tinygen.autograd.domain import Boolean, Choice
+
+# ----------------------------------------------------------------------------------------------------------------- arithmetic
+
+
+@primitive(domain=Real(), numpy=np.add)
+def add(a, b):
+    """Elementwise sum: d(a + b) = da + db."""
+    return np.add(a, b)
+
+
+add.vjp(a=lambda g: g, b=lambda g: g)
+
+
+@primitive(domain=Real(), numpy=np.subtract)
+def subtract(a, b):
+    """Elementwise difference: d(a - b) = da - db."""
+    return np.subtract(a, b)
+
+
+subtract.vjp(a=lambda g: g, b=lambda g: -g)
+
+
+@primitive(domain=Real(), numpy=np.multiply)
+def multiply(a, b):
+    """Elementwise product: d(ab) = b da + a db."""
+    return np.multiply(a, b)
+
+
+multiply.vjp(a=lambda g, b: g * b, b=lambda g, a: g * a)
+
+
+@primitive(domain={"a": Real(), "b": Real(avoid=(0.0,), gap=0.3)}, numpy=np.divide)
+def divide(a, b):
+    """Elementwise quotient: d(a/b) = (da - (a/b) db) / b."""
+    return np.divide(a, b)
+
+
+divide.vjp(a=lambda g, b: g / b, b=lambda g, out, b: -g * out / b)
+
+
+@primitive(domain={"a": Real(low=0.2, high=3.0), "b": Real()}, numpy=(np.power, np.float_power))
+def power(a, b):
+    """Elementwise power: d(aᵇ) = b aᵇ⁻¹ da + aᵇ log(a) db, with the limit 0 at a = 0 for db, and 0 at b = 0 for da."""
+    return a**b if isinstance(a, np.ndarray) else np.power(a, b)  # the operator has short cuts for squares and roots
+
+
+def _one_less(b):
+    """b - 1, or any finite exponent where b = 0, so that 0 · a⁻¹ is not NaN at a = 0."""
+    if isinstance(b, int | float):
+        return b - 1 if b else 0
+    return where(equal(b, 0), 0, b - 1)
+
+
+power.vjp(
+    a=lambda g, a, b: g * (b * power(a, _one_less(b))),
+    b=lambda g, out, a: g * (out * log(where(equal(a, 0), 1, a))),
+)
+
+
+@primitive(domain=Real(), numpy=np.negative)
+def negative(x):
+    """Elementwise -x."""
+    return np.negative(x)
+
+
+negative.vjp(x=lambda g: -g)
+
+
+@primitive(domain=Real(), numpy=np.square)
+def square(x):
+    """Elementwise x²: d(x²) = 2x dx."""
+    return np.square(x)
+
+
+square.vjp(x=lambda g, x: g * (2 * x))
+
+
+@primitive(domain=Real(avoid=(0.0,), gap=0.3), numpy=np.reciprocal)
+def reciprocal(x):
+    """Elementwise 1/x: d(1/x) = -dx/x²."""
+    return np.reciprocal(x)
+
+
+reciprocal.vjp(x=lambda g, out: -g * out * out)
+
+
+@primitive(domain=Real(avoid=(0.0,)), numpy=(np.absolute, np.fabs))
+def abs(x):
+    """Elementwise |x|: d|x| = sign(x) dx, and 0 at 0."""
+    return np.absolute(x)
+
+
+abs.vjp(x=lambda g, x: g * sign(x))
+
+
+@primitive(domain=Real(avoid=(0.0,)), numpy=np.sign)
+def sign(x):
+    """Elementwise sign, -1, 0 or 1. Its derivative is 0, at the step too."""
+    return np.sign(x)
+
+
+sign.vjp(x=lambda g: g * 0)
+
+
+@primitive(domain=Real(avoid=(-2.0, -1.0, 0.0, 1.0, 2.0)), numpy=np.floor)
+def floor(x):
+    """Elementwise largest integer not above x. Its derivative is 0, at the steps too."""
+    return np.floor(x)
+
+
+floor.vjp(x=lambda g: g * 0)
+
+# -------------------------------------------------------------------------------------------------------- elementary functions
+
+
+@primitive(domain=Real(), numpy=np.exp)
+def exp(x):
+    """Elementwise eˣ: d(eˣ) = eˣ dx."""
+    return np.exp(x)
+
+
+exp.vjp(x=lambda g, out: g * out)
+
+
+@primitive(domain=Real(), numpy=np.expm1)
+def expm1(x):
+    """Elementwise eˣ - 1, accurate near 0: d = eˣ dx."""
+    return np.expm1(x)
+
+
+expm1.vjp(x=lambda g, x: g * exp(x))
+
+
+@primitive(domain=Real(low=0.2, high=4.0), numpy=np.log)
+def log(x):
+    """Elementwise natural logarithm: d(log x) = dx/x."""
+    return np.log(x)
+
+
+log.vjp(x=lambda g, x: g / x)
+
+
+@primitive(domain=Real(low=-0.7, high=3.0), numpy=np.log1p)
+def log1p(x):
+    """Elementwise log(1 + x), accurate near 0: d = dx/(1 + x)."""
+    return np.log1p(x)
+
+
+log1p.vjp(x=lambda g, x: g / (1 + x))
+
+
+@primitive(domain=Real(low=0.2, high=4.0), numpy=np.sqrt)
+def sqrt(x):
+    """Elementwise square root: d√x = dx/(2√x), infinite at 0."""
+    return np.sqrt(x)
+
+
+sqrt.vjp(x=lambda g, out: g / (2 * out))
+
+
+@primitive(domain=Real(), numpy=np.sin)
+def sin(x):
+    """Elementwise sine (radians): d(sin x) = cos x dx."""
+    return np.sin(x)
+
+
+sin.vjp(x=lambda g, x: g * cos(x))
+
+
+@primitive(domain=Real(), numpy=np.cos)
+def cos(x):
+    """Elementwise cosine (radians): d(cos x) = -sin x dx."""
+    return np.cos(x)
+
+
+cos.vjp(x=lambda g, x: -g * sin(x))
+
+
+@primitive(domain=Real(low=-1.2, high=1.2), numpy=np.tan)
+def tan(x):
+    """Elementwise tangent (radians): d(tan x) = (1 + tan² x) dx."""
+    return np.tan(x)
+
+
+tan.vjp(x=lambda g, out: g * (1 + out * out))
+
+
+@primitive(domain=Real(), numpy=np.arctan)
+def arctan(x):
+    """Elementwise inverse tangent (radians): d = dx/(1 + x²)."""
+    return np.arctan(x)
+
+
+arctan.vjp(x=lambda g, x: g / (1 + x * x))
+
+
+@primitive(domain=Real(), numpy=np.sinh)
+def sinh(x):
+    """Elementwise hyperbolic sine: d(sinh x) = cosh x dx."""
+    return np.sinh(x)
+
+
+sinh.vjp(x=lambda g, x: g * cosh(x))
+
+
+@primitive(domain=Real(), numpy=np.cosh)
+def cosh(x):
+    """Elementwise hyperbolic cosine: d(cosh x) = sinh x dx."""
+    return np.cosh(x)
+
+
+cosh.vjp(x=lambda g, x: g * sinh(x))
+
+
+@primitive(domain=Real())
+def erf(x):
+    """Elementwise error function (2/√π) ∫₀ˣ exp(-t²) dt."""
+    x = np.asarray(x)
+    return np.vectorize(math.erf, otypes=[x.dtype])(x)
+
+
+erf.vjp(x=lambda g, x: g * (2 / math.sqrt(math.pi)) * exp(-x * x))
+
+
+@composite(domain=Real(), numpy=np.logaddexp)
+def logaddexp(a, b):
+    """Elementwise log(eᵃ + eᵇ), without overflow: the larger plus log(1 + e^-|a - b|)."""
+    larger = maximum(a, b)
+    return larger + log1p(exp(minimum(a, b) - larger))
+
+
+# ------------------------------------------------------------------------------------------------------------------- selection
+
+
+@primitive(domain={"condition": Boolean(), "a": Real(), "b": Real()}, numpy=np.where)
+def where(condition, a, b):
+    """Elementwise a where the condition holds, b elsewhere.
+
+    The gradient is selected too, never multiplied by a mask. A branch that is not chosen is still evaluated, and a derivative
+    *inside* it that is not finite still propagates (0 · inf = NaN): guard its argument with a second where.
+
+    Examples
+    --------
+    >>> import tinygen as tg
+    >>> x = tg.tensor([-1.0, 4.0], requires_grad=True)
+    >>> safe = tg.where(x > 0, x, 1.0)  # sqrt never sees the negative entry
+    >>> tg.grad(tg.where(x > 0, tg.sqrt(safe), 0.0).sum(), x)
+    tensor([0.  , 0.25], dtype=float32)
+    """
+    return np.where(condition, a, b)
+
+
+where.vjp(a=lambda g, condition: where(condition, g, 0), b=lambda g, condition: where(condition, 0, g))
+
+
+@primitive(domain=Real(gap=0.01), numpy=(np.maximum, np.fmax))
+def maximum(a, b):
+    """Elementwise larger value; at a tie, each gets half of the gradient."""
+    return np.maximum(a, b)
+
+
+maximum.vjp(a=lambda g, a, b: _to_larger(g, a, b), b=lambda g, a, b: _to_larger(g, b, a))
+
+
+@primitive(domain=Real(gap=0.01), numpy=(np.minimum, np.fmin))
+def minimum(a, b):
+    """Elementwise smaller value; at a tie, each gets half of the gradient."""
+    return np.minimum(a, b)
+
+
+minimum.vjp(a=lambda g, a, b: _to_larger(g, b, a), b=lambda g, a, b: _to_larger(g, a, b))
+
+
+def _to_larger(g, a, b):
+    """All of g where a > b, half of it where they are equal."""
+    return where(greater(a, b), g, where(equal(a, b), 0.5 * g, 0))
+
+
+@composite(domain={"x": Real(avoid=(-1.0, 1.0)), "low": Choice(None, -1.0), "high": Choice(None, 1.0)}, numpy=np.clip)
+def clip(x, low=None, high=None):
+    """Elementwise x limited to [low, high]; None is no limit. On the limit itself, half of the gradient passes."""
+    if low is not None:
+        x = maximum(x, low)
+    return x if high is None else minimum(x, high)
+
+
+# ------------------------------------------------------------------------------------------------------- comparison and logic
+
+
+@primitive(domain=Real(), numpy=np.equal)
+def equal(a, b):
+    """Elementwise a == b, boolean."""
+    return np.equal(a, b)
+
+
+@primitive(domain=Real(), numpy=np.not_equal)
+def not_equal(a, b):
+    """Elementwise a != b, boolean."""
+    return np.not_equal(a, b)
+
+
+@primitive(domain=Real(), numpy=np.less)
+def less(a, b):
+    """Elementwise a < b, boolean."""
+    return np.less(a, b)
+
+
+@primitive(domain=Real(), numpy=np.less_equal)
+def less_equal(a, b):
+    """Elementwise a <= b, boolean."""
+    return np.less_equal(a, b)
+
+
+@primitive(domain=Real(), numpy=np.greater)
+def greater(a, b):
+    """Elementwise a > b, boolean."""
+    return np.greater(a, b)
+
+
+@primitive(domain=Real(), numpy=np.greater_equal)
+def greater_equal(a, b):
+    """Elementwise a >= b, boolean."""
+    return np.greater_equal(a, b)
+
+
+@primitive(domain={"a": Boolean(), "b": Boolean()}, numpy=(np.logical_and, np.bitwise_and))
+def logical_and(a, b):
+    """Elementwise a and b, boolean."""
+    return np.logical_and(a, b)
+
+
+@primitive(domain={"a": Boolean(), "b": Boolean()}, numpy=(np.logical_or, np.bitwise_or))
+def logical_or(a, b):
+    """Elementwise a or b, boolean."""
+    return np.logical_or(a, b)
+
+
+@primitive(domain={"x": Boolean()}, numpy=(np.logical_not, np.invert))
+def logical_not(x):
+    """Elementwise not, boolean."""
+    return np.logical_not(x)
+
+
+@primitive(domain=Real(), numpy=np.isfinite)
+def isfinite(x):
+    """Elementwise whether x is neither infinite nor NaN, boolean."""
+    return np.isfinite(x)
+
+
+@primitive(domain=Real(), numpy=np.isnan)
+def isnan(x):
+    """Elementwise whether x is NaN, boolean."""
+    return np.isnan(x)
+
+
+# ------------------------------------------------------------------------------------------------------------------------ cast
+
+
+@primitive(domain={"x": Real(), "dtype": Choice(np.float32, np.float64)}, numpy=np.astype)
+def astype(x, dtype):
+    """x with another dtype. The gradient is cast back by the engine."""
+    return np.asarray(x).astype(dtype)
+
+
+astype.vjp(x=lambda g: g)

@@ -1,0 +1,98 @@
+"""Picking elements out of an array, and the adjoint: adding values into an array of zeros."""
+
+import numpy as np
+
+from tinygen.autograd import Real, composite, primitive
+from tinygen.autograd.domain import Axis, Choice, Examples, Index
+from tinygen.autograd.tensor import plain_index
+from tinygen.errors import DTypeError, ShapeError
+
+
+def _is_basic(index):
+    """Whether an index picks no element twice, and picks a view."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(part is None or part is Ellipsis or isinstance(part, int | np.integer | slice) for part in parts)
+
+
+@primitive(domain={"x": Real("..."), "index": Index()})
+def getitem(x, index):
+    """``x[index]``, for every index that NumPy accepts; an element that is picked twice receives both gradients."""
+    try:
+        return x[index]
+    except IndexError as error:
+        raise ShapeError(f"getitem: {error}; x has shape {np.shape(x)}") from None
+
+
+getitem.vjp(x=lambda g, x_shape, index: scatter(g, index, x_shape))
+
+
+@primitive(domain=Examples({"values": Real("n=3:3 m"), "index": Choice([0, 2, 4], [1, 1, 3], slice(1, 4)), "shape": Choice((5, 1), (6, 3))}))
+def scatter(values, index, shape):
+    """Zeros of ``shape`` with ``values`` added at ``index``: the adjoint of ``x[index]``.
+
+    Parameters
+    ----------
+    values : broadcasts to the shape of what ``index`` picks
+    index : any NumPy index; values for an element that is picked twice are summed
+    shape : of the result
+
+    Examples
+    --------
+    >>> import tinygen as tg
+    >>> tg.scatter(tg.tensor([1.0, 2.0, 3.0]), [0, 2, 2], (4,))
+    tensor([1., 0., 5., 0.], dtype=float32)
+    """
+    values = np.asarray(values)
+    out = np.zeros(shape, values.dtype)
+    try:
+        if _is_basic(index):
+            out[index] = values
+        else:
+            np.add.at(out, index, values)
+    except (IndexError, ValueError) as error:
+        raise ShapeError(f"scatter: values of shape {values.shape} into shape {shape}: {error}") from None
+    return out
+
+
+scatter.vjp(values=lambda g, index: getitem(g, index))
+
+
+@composite(domain=Examples({"x": Real("n=3:3 m=3:4"), "indices": Choice(0, [2, 0, 0], [[1, 2], [0, 1]]), "axis": Choice(None, 0, 1, -1)}), numpy=np.take)
+def take(x, indices, axis=None):
+    """Elements, or whole slices along an axis, at integer indices; None takes from the flattened array.
+
+    Raises
+    ------
+    DTypeError : for indices that are not integers
+    """
+    chosen = np.asarray(plain_index(indices))
+    if chosen.dtype.kind not in "iu":
+        raise DTypeError(f"take: indices must be integers, got {chosen.dtype}")
+    if axis is None:
+        return getitem(_flat(x), chosen)
+    return getitem(x, (*(slice(None),) * (axis % np.ndim(x)), chosen))
+
+
+def _flat(x):
+    return x.reshape((-1,))
+
+
+@composite(domain=Examples({"x": Real("n=3:3 m=2:2"), "indices": Choice(np.array([[0, 2]]), np.array([[1, 1], [0, 2]])), "axis": Choice(0)}), numpy=np.take_along_axis)
+def take_along_axis(x, indices, axis=-1):
+    """For each place in ``indices``, the element of x at that place but for ``axis``, where the index says."""
+    chosen = np.asarray(plain_index(indices))
+    grid = list(np.ogrid[tuple(slice(n) for n in chosen.shape)])
+    grid[axis] = chosen
+    return getitem(x, tuple(grid))
+
+
+@composite(domain=Examples({"x": Real("n m", distinct=True), "axis": Choice(0, 1, -1)}), numpy=np.argsort)
+def argsort(x, axis=-1):
+    """The order that sorts x along an axis, as an integer array; equal elements keep their order."""
+    return np.argsort(x if isinstance(x, np.ndarray) else x.data, axis=axis, kind="stable")
+
+
+@composite(domain=Examples({"x": Real("n m", distinct=True), "axis": Choice(0, 1, -1)}), numpy=np.sort)
+def sort(x, axis=-1):
+    """Elements in ascending order along an axis; each gradient returns to the place its element came from."""
+    return take_along_axis(x, argsort(x, axis), axis)
