@@ -1,0 +1,213 @@
+"""The one inner loop of all products and convolutions: a block of C held in vector registers while A and B stream past.
+
+A processor multiplies and adds one or two whole vectors in every cycle, but loads hardly more than that, so each value that is
+loaded must be used several times. `multiply_tile` keeps `ROWS` × `VECTORS` vectors of C in registers; for each k it loads
+``VECTORS`` vectors of B's row k and ``ROWS`` single elements of A's column k, and uses every one of them
+``ROWS`` or ``VECTORS`` times::
+
+                     B[k, 0:width]                      width = VECTORS * lanes
+                 +-----------------+
+    A[0:ROWS, k] | C[0:ROWS, :]    |  += A[:, k] B[k, :]  for all k
+                 +-----------------+
+
+Numba cannot be told to keep an array in registers, so the loop is written with LLVM's vector instructions directly
+(Goto and van de Geijn 2008, "Anatomy of high-performance matrix multiplication", is where the tile comes from).
+
+What makes it serve convolutions, their gradients and matrix products alike is how it finds A: element (m, k) lies at
+``rows[m] + runs[q] + step * l`` where k = (q, l) counts through runs of equal length. Two tables of offsets then describe any
+window of an image, and nothing is ever copied into a matrix of patches.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic
+
+from kernels.runtime import Array, jit
+
+
+@lru_cache(maxsize=1)
+def _registers() -> tuple[int, int]:
+    """How many vector registers the machine has that Numba compiles for, and their bytes."""
+    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
+    enabled = set(features.split(","))
+    if "+avx512f" in enabled:
+        return 32, 64
+    if "+avx" in enabled:
+        return 16, 32
+    return (32 if triple.startswith(("aarch64", "arm64")) else 16), 16
+
+
+VECTORS = 2
+ROWS = 8 if _registers()[0] == 32 else 6  # 16 registers: 12 of C, 2 of B, 1 of A; 8 of C would already hide the latency
+
+
+def panel_width(dtype: np.dtype[Any]) -> int:
+    """The number of columns of a tile of this dtype."""
+    return VECTORS * _registers()[1] // dtype.itemsize
+
+
+@intrinsic
+def multiply_tile(  # type: ignore[no-untyped-def]
+    typing,
+    c,
+    c_at,
+    c_rows,
+    start,
+    start_at,
+    a,
+    a_at,
+    a_rows,
+    row,
+    a_runs,
+    a_step,
+    b,
+    b_at,
+    b_runs,
+    b_step,
+    run,
+    end,
+    length,
+):
+    """Compute one tile of C = start + A B. All arrays are flat; all offsets count elements.
+
+    Parameters
+    ----------
+    c, c_at, c_rows, row : row r of the tile is stored from ``c[c_at + c_rows[row + r]]``
+    start, start_at : the tile's initial rows are all ``start[start_at:]``, or what is in c if ``start_at < 0``
+    a, a_at, a_rows, a_runs, a_step : A's element (r, (q, l)) is ``a[a_at + a_rows[row + r] + a_runs[q] + l * a_step]``
+    b, b_at, b_runs, b_step : B's row (q, l) starts at ``b[b_at + b_runs[q] + l * b_step]``
+    run, end, length : the products with ``run <= q < end`` and ``0 <= l < length`` are summed; both ranges must not be empty
+
+    All rows are read before the first is stored, so a tile may contain a row twice.
+    """
+    signature = types.void(
+        c, types.intp, c_rows, start, types.intp, a, types.intp, a_rows, types.intp, a_runs, types.intp,
+        b, types.intp, b_runs, types.intp, types.intp, types.intp, types.intp,
+    )  # fmt: skip
+    return signature, _emit_tile
+
+
+def _emit_tile(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def data(index):  # type: ignore[no-untyped-def]
+        return context.make_array(signature.args[index])(context, builder, arguments[index]).data
+
+    c, c_rows, start, a, a_rows, a_runs, b, b_runs = (data(i) for i in (0, 2, 3, 5, 7, 9, 11, 13))
+    c_at, start_at, a_at, row, a_step, b_at, b_step, run, end, length = (
+        arguments[i] for i in (1, 4, 6, 8, 10, 12, 14, 15, 16, 17)
+    )
+    dtype = signature.args[0].dtype
+    element = context.get_value_type(dtype)
+    lanes = _registers()[1] * 8 // dtype.bitwidth
+    vector = ir.VectorType(element, lanes)
+    index = arguments[1].type
+    zero, one = ir.Constant(index, 0), ir.Constant(index, 1)
+    same_lane = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+    multiply_add = _declare(builder.module, f"llvm.fmuladd.v{lanes}f{dtype.bitwidth}", vector)
+
+    def load(table, i):  # type: ignore[no-untyped-def]
+        return builder.load(builder.gep(table, [i]))
+
+    def vectors(pointer):  # type: ignore[no-untyped-def]
+        """Pointers to the VECTORS vectors that begin at an element."""
+        return [
+            builder.bitcast(builder.gep(pointer, [ir.Constant(index, v * lanes)]), vector.as_pointer())
+            for v in range(VECTORS)
+        ]
+
+    def load_vectors(pointer):  # type: ignore[no-untyped-def]
+        return [builder.load(p, align=dtype.bitwidth // 8) for p in vectors(pointer)]
+
+    # The rows of A and C, and C's initial value.
+    adds = builder.icmp_signed("<", start_at, zero)
+    a_pointers, c_pointers, initial = [], [], []
+    for r in range(ROWS):
+        i = builder.add(row, ir.Constant(index, r))
+        a_pointers.append(builder.gep(a, [builder.add(a_at, load(a_rows, i))]))
+        c_pointers.append(builder.gep(c, [builder.add(c_at, load(c_rows, i))]))
+        initial += load_vectors(builder.select(adds, c_pointers[r], builder.gep(start, [start_at])))
+
+    before = builder.basic_block
+    outer = builder.append_basic_block("run")
+    inner = builder.append_basic_block("product")
+    outer_end = builder.append_basic_block("run.end")
+    after = builder.append_basic_block("store")
+
+    # For each run q ...
+    builder.branch(outer)
+    builder.position_at_end(outer)
+    q = builder.phi(index)
+    q.add_incoming(run, before)
+    outer_sums = [builder.phi(vector) for _ in initial]
+    a_first = load(a_runs, q)
+    b_first = builder.add(b_at, load(b_runs, q))
+
+    # ... and each of its elements l, add the outer product of A's column and B's row to the tile.
+    builder.branch(inner)
+    builder.position_at_end(inner)
+    left, a_offset, b_offset = builder.phi(index), builder.phi(index), builder.phi(index)
+    left.add_incoming(length, outer)
+    a_offset.add_incoming(a_first, outer)
+    b_offset.add_incoming(b_first, outer)
+    sums = [builder.phi(vector) for _ in initial]
+    b_row = load_vectors(builder.gep(b, [b_offset]))
+    products = []
+    for r in range(ROWS):
+        scalar = builder.load(builder.gep(a_pointers[r], [a_offset]))
+        single = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
+        a_element = builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), same_lane)
+        products += [builder.call(multiply_add, [a_element, b_row[v], sums[r * VECTORS + v]]) for v in range(VECTORS)]
+    next_left = builder.sub(left, one)
+    left.add_incoming(next_left, inner)
+    a_offset.add_incoming(builder.add(a_offset, a_step), inner)
+    b_offset.add_incoming(builder.add(b_offset, b_step), inner)
+    for total, outer_total, product in zip(sums, outer_sums, products, strict=True):
+        total.add_incoming(outer_total, outer)
+        total.add_incoming(product, inner)
+    builder.cbranch(builder.icmp_signed(">", next_left, zero), inner, outer_end)
+
+    builder.position_at_end(outer_end)
+    next_q = builder.add(q, one)
+    q.add_incoming(next_q, outer_end)
+    for outer_total, first, product in zip(outer_sums, initial, products, strict=True):
+        outer_total.add_incoming(first, before)
+        outer_total.add_incoming(product, outer_end)
+    builder.cbranch(builder.icmp_signed("<", next_q, end), outer, after)
+
+    builder.position_at_end(after)
+    for r in range(ROWS):
+        for v, pointer in enumerate(vectors(c_pointers[r])):
+            builder.store(products[r * VECTORS + v], pointer, align=dtype.bitwidth // 8)
+    return context.get_dummy_value()
+
+
+def _declare(module, name, vector):  # type: ignore[no-untyped-def]
+    """LLVM's ``a * b + c``, fused where the machine can; llvmlite's own declarations do not know vector types."""
+    if name in module.globals:
+        return module.globals[name]
+    return ir.Function(module, ir.FunctionType(vector, [vector] * 3), name)
+
+
+@jit()
+def pack_panels(
+    worker: int, workers: int, packed: Array, w: Array, taps: Array, k_step: int, n: int, n_step: int
+) -> None:
+    """Lay a matrix out as `multiply_tile` reads B: panels of neighbouring columns, each contiguous, filled up with zeros.
+
+    ``packed`` has shape (panels, taps.size, length, width); row (t, l) of the matrix has its ``n`` columns at
+    ``w[taps[t] + l * k_step + j * n_step]``.
+    """
+    panels, _, length, width = packed.shape
+    for panel in range(worker, panels, workers):
+        first = panel * width
+        for t in range(taps.size):
+            for i in range(length):
+                at = taps[t] + i * k_step + first * n_step
+                for lane in range(min(width, n - first)):
+                    packed[panel, t, i, lane] = w[at + lane * n_step]
+                for lane in range(n - first, width):
+                    packed[panel, t, i, lane] = 0

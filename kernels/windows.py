@@ -1,0 +1,159 @@
+"""The geometry of convolution: which pixels a kernel's windows meet, and how the work is cut into blocks."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.microkernel import ROWS, panel_width
+from kernels.reference import Pair
+from kernels.runtime import Array, jit
+
+Offsets = NDArray[np.int64]
+
+
+class Blocks(NamedTuple):
+    """A division of the window positions of a batch into blocks, and where a block's window lies in its image."""
+
+    n: int
+    height: int  # window positions, not pixels
+    width: int
+    images: int  # of one block
+    rows: int
+    cols: int
+    step_y: int  # pixels between neighbouring window positions
+    step_x: int
+    top: int  # the image row of the first window's first row, negative in the padding
+    left: int
+    window_rows: int  # of a whole block, with what its last window reaches
+    window_cols: int
+
+
+class Correlation(NamedTuple):
+    """One correlation, or several that interleave, as tables of offsets."""
+
+    blocks: Blocks
+    phases: Offsets  # (phases, 4): first output row and column, first run, end of runs
+    out_step: Pair  # output pixels between neighbouring window positions
+    a_runs: Offsets  # where each run starts, in the window
+    b_runs: Offsets  # and in a panel of packed weights
+    length: int  # of a run
+    taps: Offsets  # where the weights of each kernel element start
+
+
+Taps = list[tuple[int, int]]
+"""Along one axis: (offset of the source pixel from the window position, kernel index), by increasing offset."""
+
+
+def forward_phases(kernel: int, stride: int, before: int, dilation: int) -> list[Taps]:
+    """Along one axis, `conv2d` has one phase: output t meets input ``t * stride + i * dilation - before``."""
+    return [[(i * dilation - before, i) for i in range(kernel)]]
+
+
+def input_grad_phases(kernel: int, stride: int, before: int, dilation: int) -> list[Taps]:
+    """Solve that equation for the output: input ``first + t * stride`` meets outputs t + (first + before - i * dilation) / stride."""
+    return [
+        [
+            (numerator // stride, i)
+            for i in reversed(range(kernel))
+            if (numerator := first + before - i * dilation) % stride == 0
+        ]
+        for first in range(stride)
+    ]
+
+
+def correlation(
+    n: int,
+    c: int,
+    positions: Pair,
+    step: Pair,
+    out_step: Pair,
+    phases: tuple[list[Taps], list[Taps]],
+    w_shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+) -> Correlation:
+    offsets = [[offset for taps in axis for offset, _ in taps] for axis in phases]
+    top, left = (min(o) for o in offsets)
+    reach = [max(o) - min(o) + 1 for o in offsets]
+    blocks = divide(n, positions, c, step, (top, left), reach, dtype.itemsize)
+
+    # Neighbouring kernel columns that meet neighbouring pixels make one run, if all phases have equally many.
+    counts = {len(taps) for taps in phases[1]}
+    neighbours = all(b[0] - a[0] == 1 for taps in phases[1] for a, b in zip(taps, taps[1:], strict=False))
+    joined = counts.pop() if len(counts) == 1 and neighbours else 1
+    table, a_runs, weights = [], [], []
+    for row, row_taps in enumerate(phases[0]):
+        for col, col_taps in enumerate(phases[1]):
+            begin = len(a_runs)
+            for y, i in row_taps:
+                for at, (x, j) in enumerate(col_taps):
+                    weights.append((i * w_shape[1] + j) * w_shape[2] * w_shape[3])
+                    if at % joined == 0:
+                        a_runs.append(((y - top) * blocks.window_cols + x - left) * c)
+            table.append((row, col, begin, len(a_runs)))
+    return Correlation(
+        blocks,
+        np.array(table),
+        out_step,
+        np.array(a_runs),
+        np.arange(len(a_runs)) * joined * c * panel_width(dtype),
+        joined * c,
+        np.array(weights),
+    )
+
+
+def divide(n: int, positions: Pair, c: int, step: Pair, origin: Pair, reach: Pair, itemsize: int) -> Blocks:
+    """Choose blocks whose windows fit a core's cache, but at least eight of them if there is enough to do."""
+    height, width = positions
+    target = max(8 * ROWS, min(784, 196_608 // (itemsize * c * step[0] * step[1]), n * height * width // 8))
+    cols = -(-width // -(-width // target))
+    rows = -(-height // -(-height // max(1, target // width)))
+    images = max(1, min(n, target // (height * width)))
+    window = ((rows - 1) * step[0] + reach[0], (cols - 1) * step[1] + reach[1])
+    return Blocks(n, height, width, images, rows, cols, *step, *origin, *window)
+
+
+@jit()
+def count_blocks(blocks: Blocks) -> int:
+    return -(-blocks.n // blocks.images) * -(-blocks.height // blocks.rows) * -(-blocks.width // blocks.cols)
+
+
+@jit()
+def bounds(blocks: Blocks, block: int) -> tuple[int, int, int, int, int, int]:
+    """First and end of one block's images, rows and columns of window positions."""
+    down, across = -(-blocks.height // blocks.rows), -(-blocks.width // blocks.cols)
+    image = block // (down * across) * blocks.images
+    row = block // across % down * blocks.rows
+    col = block % across * blocks.cols
+    return (
+        image,
+        min(image + blocks.images, blocks.n),
+        row,
+        min(row + blocks.rows, blocks.height),
+        col,
+        min(col + blocks.cols, blocks.width),
+    )
+
+
+@jit()
+def copy_window(window: Array, x: Array, blocks: Blocks, block: int) -> None:
+    """Copy the part of the images x that a block's windows meet, with zeros where they reach beyond."""
+    _, h, w, c = x.shape
+    image, image_end, row, _, col, _ = bounds(blocks, block)
+    top, left = blocks.top + row * blocks.step_y, blocks.left + col * blocks.step_x
+    first, end = min(max(-left, 0), blocks.window_cols), min(max(w - left, 0), blocks.window_cols)
+    at = 0
+    for n in range(image, image_end):
+        for y in range(top, top + blocks.window_rows):
+            if 0 <= y < h and first < end:
+                for i in range(at, at + first * c):
+                    window[i] = 0
+                source = x[n, y, first + left : end + left].reshape(-1)
+                for i in range(source.size):
+                    window[at + first * c + i] = source[i]
+                for i in range(at + end * c, at + blocks.window_cols * c):
+                    window[i] = 0
+            else:
+                for i in range(at, at + blocks.window_cols * c):
+                    window[i] = 0
+            at += blocks.window_cols * c
