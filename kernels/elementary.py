@@ -195,7 +195,7 @@ _TAIL = (
     0.0997497554,
 )
 """Φ(-a) exp(a²/2) = Σ c t^n for 0 <= a <= 14.5, where t = 1 / (1 + a/4) and n counts from 10 down to 1: interpolated
-at the Chebyshev nodes in t, with a relative error of 1.3e-8. Beyond, Φ(-a) is 0 in float32. (The form is Hastings', 1955.)"""
+at the Chebyshev nodes in t, relative error 1.3e-8. Beyond, Φ(-a) is 0 in float32. (The form is that of Hastings 1955.)"""
 
 
 def normal_cdf(x: Any) -> Any:

@@ -1,0 +1,271 @@
+"""Group and layer normalization, with their gradients.
+
+Sums run in float64 whatever the dtype: a sum over a 28 × 28 image loses three digits in float32, and memory, not arithmetic, sets the
+pace. The variance is that of the differences from the mean (two passes over a sample that is in the cache by then), never
+the cancelling difference of mean square and squared mean.
+"""
+
+import math
+
+import numpy as np
+
+from kernels.runtime import Array, check, jit, run, share
+
+FLAGS = {"contract", "reassoc"}
+"""Sums may be taken in any order, that is in as many parallel lanes as a register has; the compiled order is one for all thread counts."""
+
+# ----------------------------------------------------------------------------------------------------------- group normalization
+
+
+def group_norm(x: Array, groups: int, weight: Array, bias: Array, eps: float = 1e-5) -> tuple[Array, Array, Array]:
+    """`kernels.reference.group_norm`, compiled: ``(y, mean, rstd)``.
+
+    Raises
+    ------
+    TypeError : arguments that are not arrays of one dtype, float32 or float64
+    ValueError : shapes that do not fit, or groups that do not divide C
+    """
+    x = check("group_norm", "x", x)
+    weight = check("group_norm", "weight", weight, "C", x.dtype)
+    bias = check("group_norm", "bias", bias, "C", x.dtype)
+    samples = _by_position("group_norm", x, groups)
+    for name, vector in (("weight", weight), ("bias", bias)):
+        _must_match("group_norm", name, vector, x, (x.shape[-1],))
+    y = np.empty_like(samples)
+    mean, rstd = np.empty((2, len(x), groups), x.dtype)
+    run(_group_norm, x.size * 0.6, samples, weight, bias, eps, y, mean, rstd)
+    return y.reshape(x.shape), mean, rstd
+
+
+def group_norm_grad(
+    g: Array, x: Array, groups: int, weight: Array, mean: Array, rstd: Array
+) -> tuple[Array, Array, Array]:
+    """`kernels.reference.group_norm_grad`, compiled: the cotangents of x, weight and bias.
+
+    Raises
+    ------
+    TypeError : arguments that are not arrays of one dtype, float32 or float64
+    ValueError : shapes that do not fit, or groups that do not divide C
+    """
+    x = check("group_norm_grad", "x", x)
+    g = check("group_norm_grad", "g", g, dtype=x.dtype)
+    weight = check("group_norm_grad", "weight", weight, "C", x.dtype)
+    mean = check("group_norm_grad", "mean", mean, "N,G", x.dtype)
+    rstd = check("group_norm_grad", "rstd", rstd, "N,G", x.dtype)
+    samples = _by_position("group_norm_grad", x, groups)
+    _must_match("group_norm_grad", "g", g, x, x.shape)
+    _must_match("group_norm_grad", "weight", weight, x, (x.shape[-1],))
+    for name, statistic in (("mean", mean), ("rstd", rstd)):
+        _must_match("group_norm_grad", name, statistic, x, (len(x), groups))
+    gx = np.empty_like(samples)
+    # Each sample's share in the cotangents of weight and bias; their sum is then taken in one order for all thread counts.
+    gw, gb = np.empty((2, len(x), x.shape[-1]))
+    run(_group_norm_grad, x.size * 0.8, g.reshape(samples.shape), samples, weight, mean, rstd, gx, gw, gb)
+    return gx.reshape(x.shape), gw.sum(axis=0).astype(x.dtype), gb.sum(axis=0).astype(x.dtype)
+
+
+@jit(fastmath=FLAGS)
+def _group_norm(
+    worker: int,
+    workers: int,
+    x: Array,
+    weight: Array,
+    bias: Array,
+    eps: float,
+    y: Array,
+    mean: Array,
+    rstd: Array,
+) -> None:
+    """For x (N, P, C), one sample after another; the inner loops run over channels, which are neighbours in memory."""
+    positions, channels, groups = x.shape[1], x.shape[2], mean.shape[1]
+    size = channels // groups
+    total = np.empty(channels)
+    center, scale = np.empty(channels, x.dtype), np.empty(channels, x.dtype)
+    first, last = share(worker, workers, x.shape[0])
+    for n in range(first, last):
+        total[:] = 0
+        for p in range(positions):
+            for c in range(channels):
+                total[c] += x[n, p, c]
+        for group in range(groups):
+            mean[n, group] = total[group * size : (group + 1) * size].sum() / (positions * size)
+            center[group * size : (group + 1) * size] = mean[n, group]
+
+        total[:] = 0
+        for p in range(positions):
+            for c in range(channels):
+                difference = x[n, p, c] - center[c]
+                total[c] += difference * difference
+        for group in range(groups):
+            variance = total[group * size : (group + 1) * size].sum() / (positions * size)
+            rstd[n, group] = 1 / math.sqrt(variance + eps)
+            for c in range(group * size, (group + 1) * size):
+                scale[c] = rstd[n, group] * weight[c]
+
+        for p in range(positions):
+            for c in range(channels):
+                y[n, p, c] = (x[n, p, c] - center[c]) * scale[c] + bias[c]
+
+
+@jit(fastmath=FLAGS)
+def _group_norm_grad(
+    worker: int,
+    workers: int,
+    g: Array,
+    x: Array,
+    weight: Array,
+    mean: Array,
+    rstd: Array,
+    gx: Array,
+    gw: Array,
+    gb: Array,
+) -> None:
+    """With x̂ = (x - mean) rstd: gx = rstd (g w - mean(g w) - x̂ mean(g w x̂)), where both means follow from Σ g and Σ g x̂."""
+    positions, channels, groups = x.shape[1], x.shape[2], mean.shape[1]
+    size = channels // groups
+    sum_g, sum_gx = np.empty(channels), np.empty(channels)
+    center, gain = np.empty(channels, x.dtype), np.empty(channels, x.dtype)
+    slope, shift = np.empty(channels, x.dtype), np.empty(channels, x.dtype)
+    first, last = share(worker, workers, x.shape[0])
+    for n in range(first, last):
+        for c in range(channels):
+            center[c] = mean[n, c // size]
+            sum_g[c] = sum_gx[c] = 0
+        for p in range(positions):
+            for c in range(channels):
+                sum_g[c] += g[n, p, c]
+                sum_gx[c] += g[n, p, c] * (x[n, p, c] - center[c])
+
+        for group in range(groups):
+            r = np.float64(rstd[n, group])
+            mean_gw = mean_gwx = 0.0
+            for c in range(group * size, (group + 1) * size):
+                gb[n, c] = sum_g[c]
+                gw[n, c] = sum_gx[c] * r
+                mean_gw += weight[c] * gb[n, c] / (positions * size)
+                mean_gwx += weight[c] * gw[n, c] / (positions * size)
+            for c in range(group * size, (group + 1) * size):
+                gain[c] = r * weight[c]
+                slope[c] = r * r * mean_gwx
+                shift[c] = r * mean_gw
+
+        for p in range(positions):
+            for c in range(channels):
+                gx[n, p, c] = g[n, p, c] * gain[c] - ((x[n, p, c] - center[c]) * slope[c] + shift[c])
+
+
+# ----------------------------------------------------------------------------------------------------- layer normalization
+
+ROWS = 64
+"""Rows whose share in the cotangents of weight and bias is summed by one thread: a fixed partition."""
+
+
+def layer_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> tuple[Array, Array, Array]:
+    """`kernels.reference.layer_norm`, compiled: ``(y, mean, rstd)``.
+
+    Raises
+    ------
+    TypeError : arguments that are not arrays of one dtype, float32 or float64
+    ValueError : shapes that do not fit
+    """
+    x = check("layer_norm", "x", x, "M,C")
+    weight = check("layer_norm", "weight", weight, "C", x.dtype)
+    bias = check("layer_norm", "bias", bias, "C", x.dtype)
+    for name, vector in (("weight", weight), ("bias", bias)):
+        _must_match("layer_norm", name, vector, x, (x.shape[1],))
+    y = np.empty_like(x)
+    mean, rstd = np.empty((2, len(x)), x.dtype)
+    run(_layer_norm, x.size * 0.6, x, weight, bias, eps, y, mean, rstd)
+    return y, mean, rstd
+
+
+def layer_norm_grad(g: Array, x: Array, weight: Array, mean: Array, rstd: Array) -> tuple[Array, Array, Array]:
+    """`kernels.reference.layer_norm_grad`, compiled: the cotangents of x, weight and bias.
+
+    Raises
+    ------
+    TypeError : arguments that are not arrays of one dtype, float32 or float64
+    ValueError : shapes that do not fit
+    """
+    x = check("layer_norm_grad", "x", x, "M,C")
+    g = check("layer_norm_grad", "g", g, "M,C", x.dtype)
+    weight = check("layer_norm_grad", "weight", weight, "C", x.dtype)
+    mean = check("layer_norm_grad", "mean", mean, "M", x.dtype)
+    rstd = check("layer_norm_grad", "rstd", rstd, "M", x.dtype)
+    _must_match("layer_norm_grad", "g", g, x, x.shape)
+    _must_match("layer_norm_grad", "weight", weight, x, (x.shape[1],))
+    for name, statistic in (("mean", mean), ("rstd", rstd)):
+        _must_match("layer_norm_grad", name, statistic, x, (len(x),))
+    gx = np.empty_like(x)
+    gw, gb = np.zeros((2, -(-len(x) // ROWS), x.shape[1]))
+    run(_layer_norm_grad, x.size * 0.8, g, x, weight, mean, rstd, gx, gw, gb)
+    return gx, gw.sum(axis=0).astype(x.dtype), gb.sum(axis=0).astype(x.dtype)
+
+
+@jit(fastmath=FLAGS)
+def _layer_norm(
+    worker: int, workers: int, x: Array, weight: Array, bias: Array, eps: float, y: Array, mean: Array, rstd: Array
+) -> None:
+    channels = x.shape[1]
+    first, last = share(worker, workers, x.shape[0])
+    for m in range(first, last):
+        total = 0.0
+        for c in range(channels):
+            total += x[m, c]
+        center = mean[m] = x.dtype.type(total / channels)
+        total = 0.0
+        for c in range(channels):
+            difference = x[m, c] - center
+            total += difference * difference
+        scale = rstd[m] = x.dtype.type(1 / math.sqrt(total / channels + eps))
+        for c in range(channels):
+            y[m, c] = (x[m, c] - center) * scale * weight[c] + bias[c]
+
+
+@jit(fastmath=FLAGS)
+def _layer_norm_grad(
+    worker: int,
+    workers: int,
+    g: Array,
+    x: Array,
+    weight: Array,
+    mean: Array,
+    rstd: Array,
+    gx: Array,
+    gw: Array,
+    gb: Array,
+) -> None:
+    """The formula of `_group_norm_grad`; ``gw`` and ``gb`` have a row for each block of `ROWS` rows of x."""
+    real, channels = x.dtype.type, x.shape[1]
+    first, last = share(worker, workers, gw.shape[0])
+    for block in range(first, last):
+        for m in range(block * ROWS, min((block + 1) * ROWS, x.shape[0])):
+            center, scale = mean[m], rstd[m]
+            mean_gw = mean_gwx = 0.0
+            for c in range(channels):
+                normal = (x[m, c] - center) * scale
+                mean_gw += g[m, c] * weight[c]
+                mean_gwx += g[m, c] * weight[c] * normal
+                gw[block, c] += g[m, c] * normal
+                gb[block, c] += g[m, c]
+            shift, slope = real(mean_gw / channels), real(mean_gwx / channels)
+            for c in range(channels):
+                normal = (x[m, c] - center) * scale
+                gx[m, c] = scale * (g[m, c] * weight[c] - shift - normal * slope)
+
+
+# ------------------------------------------------------------------------------------------------------------------ shapes
+
+
+def _by_position(operation: str, x: Array, groups: int) -> Array:
+    """x as (N, P, C), all positions P in one axis."""
+    if x.ndim < 2:
+        raise ValueError(f"{operation}: x must have axes (N,...,C) but has shape {x.shape}")
+    if groups < 1 or x.shape[-1] % groups:
+        raise ValueError(f"{operation}: groups={groups} must divide the C={x.shape[-1]} channels of x {x.shape}")
+    return x.reshape(len(x), math.prod(x.shape[1:-1]), x.shape[-1])
+
+
+def _must_match(operation: str, name: str, value: Array, x: Array, shape: tuple[int, ...]) -> None:
+    if value.shape != shape:
+        raise ValueError(f"{operation}: {name} has shape {value.shape} but x {x.shape} requires {shape}")
