@@ -68,7 +68,7 @@ def toy(name: str, *, sigma: float | None = None) -> Density:
 
 def _moons(sigma: float = 0.05) -> Density:
     """Two half circles."""
-    t, weights = _nodes(np.pi, ceil(7 / sigma))
+    t, weights = _nodes(np.pi, 32 + ceil(8 / sigma))
     cos, sin = np.cos(t), np.sin(t)
     arcs = [np.stack([cos, sin], axis=1), np.stack([1 - cos, 0.5 - sin], axis=1)]
     return GaussianMixture("moons", np.concatenate(arcs), np.tile(weights / weights.sum() / 2, 2), sigma)
@@ -76,7 +76,7 @@ def _moons(sigma: float = 0.05) -> Density:
 
 def _spirals(sigma: float = 0.1) -> Density:
     """Two arms of 1½ turns, t = 3π√u for uniform u (Grathwohl et al. 2019, without their further uniform jitter)."""
-    t, weights = _nodes(3 * np.pi, ceil(40 / sigma))
+    t, weights = _nodes(3 * np.pi, 32 + ceil(45 / sigma))
     arm = np.stack([-t * np.cos(t), t * np.sin(t)], axis=1) / 3
     weights = weights * t  # the density of t grows as t
     return GaussianMixture("spirals", np.concatenate([arm, -arm]), np.tile(weights / weights.sum() / 2, 2), sigma)
