@@ -1,0 +1,181 @@
+"""The base class of everything that has parameters."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tinygen.autograd import Tensor
+from tinygen.autograd.context import module_path
+from tinygen.errors import CheckpointError
+
+
+class Parameter(Tensor):
+    """A Tensor that a `Module` trains: a leaf that requires a gradient."""
+
+    __slots__ = ()
+
+    def __init__(self, data: ArrayLike) -> None:
+        super().__init__(data, requires_grad=True)
+
+
+class Module:
+    """A part of a model: parameters, buffers and further modules, held as plain attributes.
+
+    What an attribute is decides what happens to it: a `Parameter` is trained; an ndarray is a *buffer*, part of the state but not
+    trained, as is a `numpy.random.Generator`; a Module, or a list, tuple or dict of them, is walked into. Names that begin with an
+    underscore are none of these.
+
+    A subclass defines ``forward``; calling the module runs it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinygen import nn
+    >>> class Scale(nn.Module):
+    ...     def __init__(self, width):
+    ...         self.weight = nn.Parameter(np.ones(width, np.float32))
+    ...     def forward(self, x):
+    ...         return x * self.weight
+    >>> [name for name, _ in nn.Sequential(Scale(2), Scale(2)).named_parameters()]
+    ['layers.0.weight', 'layers.1.weight']
+    """
+
+    training: bool = True
+    _name: str = ""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run ``forward``; operations inside know that this module called them."""
+        outer = module_path.get()
+        name = self._name or type(self).__name__
+        token = module_path.set(f"{outer}.{name}" if outer else name)
+        try:
+            return self.forward(*args, **kwargs)
+        finally:
+            module_path.reset(token)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module computes; defined by each subclass."""
+        raise TypeError(f"{type(self).__name__} has no forward(), so it cannot be called")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        for key, module in _modules_in(name, value):
+            module.__dict__["_name"] = key
+        self.__dict__[name] = value
+
+    # ------------------------------------------------------------------------------------------------------------- walking
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
+        """This module and all inside it, each once, with dotted names; its own is ``prefix``."""
+        seen: set[int] = set()
+        stack = [(prefix, self)]
+        while stack:
+            path, module = stack.pop()
+            if id(module) in seen:
+                continue
+            seen.add(id(module))
+            yield path, module
+            inner = [pair for name, value in vars(module).items() for pair in _modules_in(name, value)]
+            stack += [(f"{path}.{name}" if path else name, child) for name, child in reversed(inner)]
+
+    def modules(self) -> Iterator["Module"]:
+        """This module and all inside it, each once."""
+        return (module for _, module in self.named_modules())
+
+    def _named(self, kind: type | tuple[type, ...]) -> Iterator[tuple[str, Any]]:
+        seen: set[int] = set()
+        for path, module in self.named_modules():
+            for name, value in vars(module).items():
+                if isinstance(value, kind) and not name.startswith("_") and id(value) not in seen:
+                    seen.add(id(value))
+                    yield (f"{path}.{name}" if path else name), value
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Every parameter once, with its dotted name."""
+        return self._named(Parameter)
+
+    def parameters(self) -> Iterator[Parameter]:
+        """Every parameter once."""
+        return (p for _, p in self.named_parameters())
+
+    def named_buffers(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Every buffer once, with its dotted name."""
+        return self._named(np.ndarray)
+
+    def buffers(self) -> Iterator[np.ndarray]:
+        """Every buffer once."""
+        return (b for _, b in self.named_buffers())
+
+    # ------------------------------------------------------------------------------------------------------- modes and state
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training behaviour (dropout, batch statistics), or with False to evaluation."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """Switch to evaluation behaviour."""
+        return self.train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Let gradients flow to the parameters, or not."""
+        for p in self.parameters():
+            p.requires_grad = requires_grad
+        return self
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of parameters and buffers by dotted name; a generator is its state as JSON text in bytes."""
+        state = {name: p.data.copy() for name, p in self.named_parameters()}
+        state |= {name: b.copy() for name, b in self.named_buffers()}
+        return state | {name: _generator_bytes(rng) for name, rng in self._named(np.random.Generator)}
+
+    def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
+        """Copy a state into this module, in place.
+
+        Raises
+        ------
+        CheckpointError : a name is missing or unknown, or a shape or dtype differs; nothing is changed then
+        """
+        targets = {name: p.data for name, p in self.named_parameters()} | dict(self.named_buffers())
+        generators = dict(self._named(np.random.Generator))
+        check_names(type(self).__name__, [*targets, *generators], state)
+        arrays = {name: np.asarray(value) for name, value in state.items()}
+        for name, target in targets.items():
+            if (arrays[name].shape, arrays[name].dtype) != (target.shape, target.dtype):
+                raise CheckpointError(
+                    f"{name}: the state has {arrays[name].dtype} of shape {arrays[name].shape}, "
+                    f"but the model {target.dtype} of shape {target.shape}"
+                )
+        for name, target in targets.items():
+            target[...] = arrays[name]
+        for name, rng in generators.items():
+            rng.bit_generator.state = json.loads(arrays[name].tobytes())
+
+
+def check_names(what: str, expected: list[str], state: Mapping) -> None:
+    """Raise `CheckpointError` unless ``state`` has exactly the expected names."""
+    missing = [name for name in expected if name not in state]
+    unknown = [name for name in state if name not in expected]
+    if missing or unknown:
+        problems = [f"{text} {', '.join(names[:3])}" for text, names in (("lacks", missing), ("has unknown", unknown)) if names]
+        raise CheckpointError(f"the state does not fit {what}: it {' and '.join(problems)}")
+
+
+def _modules_in(name: str, value: Any) -> list[tuple[str, Module]]:
+    """The modules that an attribute holds, with their names."""
+    if name.startswith("_"):
+        return []
+    if isinstance(value, Module):
+        return [(name, value)]
+    if isinstance(value, list | tuple):
+        value = dict(enumerate(value))
+    if isinstance(value, dict):
+        return [(f"{name}.{key}", item) for key, item in value.items() if isinstance(item, Module)]
+    return []
+
+
+def _generator_bytes(rng: np.random.Generator) -> np.ndarray:
+    return np.frombuffer(json.dumps(rng.bit_generator.state).encode(), np.uint8)

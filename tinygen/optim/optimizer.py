@@ -1,0 +1,212 @@
+"""Optimizers. They write parameters in place, and leave alone those that no gradient has reached."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+
+import kernels
+from tinygen.autograd import Tensor, grad
+from tinygen.errors import CheckpointError, NonFiniteError
+from tinygen.nn import Parameter
+from tinygen.nn.module import check_names
+from tinygen.optim.flat import FlatParameters
+
+
+def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
+    """Scale all gradients together so that their joint Euclidean norm is at most ``max_norm``; returns the norm before.
+
+    Raises
+    ------
+    NonFiniteError : a gradient is not finite; nothing is changed then
+    """
+    gradients = [p.grad.data for p in parameters if p.grad is not None]
+    norm = math.sqrt(sum(float(np.vdot(g, g)) for g in gradients))
+    if not math.isfinite(norm):
+        raise NonFiniteError(f"the norm of the gradients is {norm}; lower the learning rate, or find the cause with detect_anomaly()")
+    if norm > max_norm:
+        for g in gradients:
+            g *= max_norm / norm
+    return norm
+
+
+class Optimizer:
+    """Base of the optimizers.
+
+    Parameters
+    ----------
+    parameters : what to train
+    lr : learning rate
+    max_norm : bound for the joint norm of the gradients, applied by `minimize`
+
+    Attributes
+    ----------
+    lr_scale : factor on the learning rate, which a schedule sets
+    """
+
+    def __init__(self, parameters: Iterable[Parameter], lr: float, *, max_norm: float = math.inf) -> None:
+        self.flat = FlatParameters(parameters)
+        self.lr = lr
+        self.lr_scale = 1.0
+        self.max_norm = max_norm
+        self._gradient = np.empty_like(self.flat.data)
+        self.steps = np.zeros(len(self.parameters), np.int64)  # taken by each parameter
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """What is trained."""
+        return self.flat.parameters
+
+    def minimize(self, loss: Tensor) -> float:
+        """Take one step down the gradient of ``loss``, a single number; returns the norm of the gradient before clipping.
+
+        Only gradients of this optimizer's parameters are computed.
+
+        Raises
+        ------
+        NonFiniteError : the loss or the gradient is not finite; no parameter has changed then
+        """
+        if not math.isfinite(loss.item()):
+            raise NonFiniteError(f"the loss is {loss.item()}")
+        for p, gradient in zip(self.parameters, grad(loss, self.parameters, allow_unused=True), strict=True):
+            p.grad = gradient
+        norm = clip_grad_norm(self.parameters, self.max_norm)
+        self.step()
+        return norm
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for p in self.parameters:
+            p.grad = None
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient."""
+        self.flat.adopt()
+        for p, where in zip(self.parameters, self.flat.slices, strict=True):
+            if p.grad is not None:
+                self._gradient[where] = p.grad.data.reshape(-1)
+        for first, last in self._runs():
+            self.steps[first:last] += 1
+            part = slice(self.flat.slices[first].start, self.flat.slices[last - 1].stop)
+            self._update(part, self._gradient[part], int(self.steps[first]), self.lr * self.lr_scale)
+
+    def _runs(self) -> Iterator[tuple[int, int]]:
+        """Neighbouring parameters that can be updated as one: all with gradients, all with the same number of steps taken."""
+        first = 0
+        for i in range(1, len(self.parameters) + 1):
+            if i < len(self.parameters) and self._kind(i) == self._kind(first):
+                continue
+            if self.parameters[first].grad is not None:
+                yield first, i
+            first = i
+
+    def _kind(self, i: int) -> tuple[bool, int]:
+        return self.parameters[i].grad is None, int(self.steps[i])
+
+    def _update(self, part: slice, g: np.ndarray, step: int, lr: float) -> None:
+        """Update one part of the flat parameters with its gradient, in place; ``step`` counts from 1."""
+        raise NotImplementedError
+
+    def _moments(self) -> dict[str, np.ndarray]:
+        """The running averages that belong to the state."""
+        return {}
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of the running averages and step counts."""
+        return {name: a.copy() for name, a in (self._moments() | {"steps": self.steps}).items()}
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Copy a state into this optimizer; `CheckpointError` if it does not fit, and nothing is changed then."""
+        targets = self._moments() | {"steps": self.steps}
+        check_names(type(self).__name__, list(targets), state)
+        for name, target in targets.items():
+            if np.shape(state[name]) != target.shape:
+                raise CheckpointError(f"{name}: the state has shape {np.shape(state[name])}, the optimizer {target.shape}")
+        for name, target in targets.items():
+            target[...] = state[name]
+
+
+class SGD(Optimizer):
+    """Gradient descent with momentum: v ← momentum · v + g, p ← p - lr · (v + weight_decay · p)."""
+
+    def __init__(
+        self,
+        parameters: Iterable[Parameter],
+        lr: float,
+        *,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        max_norm: float = math.inf,
+    ) -> None:
+        super().__init__(parameters, lr, max_norm=max_norm)
+        self.momentum, self.weight_decay = momentum, weight_decay
+        self.velocity = np.zeros_like(self.flat.data)
+
+    def _moments(self) -> dict[str, np.ndarray]:
+        return {"velocity": self.velocity}
+
+    def _update(self, part: slice, g: np.ndarray, step: int, lr: float) -> None:
+        p, v = self.flat.data[part], self.velocity[part]
+        v *= self.momentum
+        v += g
+        p -= lr * (v + self.weight_decay * p)
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2015, algorithm 1).
+
+    Parameters
+    ----------
+    parameters, lr, max_norm : see `Optimizer`
+    betas : decay of the running mean and of the running mean square of the gradient
+    eps : added to the root of the mean square
+    """
+
+    weight_decay = 0.0
+
+    def __init__(
+        self,
+        parameters: Iterable[Parameter],
+        lr: float = 1e-3,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        max_norm: float = math.inf,
+    ) -> None:
+        super().__init__(parameters, lr, max_norm=max_norm)
+        self.betas, self.eps = betas, eps
+        self.mean = np.zeros_like(self.flat.data)
+        self.mean_square = np.zeros_like(self.flat.data)
+
+    def _moments(self) -> dict[str, np.ndarray]:
+        return {"mean": self.mean, "mean_square": self.mean_square}
+
+    def _update(self, part: slice, g: np.ndarray, step: int, lr: float) -> None:
+        kernels.adam(
+            self.flat.data[part],
+            g,
+            self.mean[part],
+            self.mean_square[part],
+            step,
+            lr,
+            *self.betas,
+            self.eps,
+            self.weight_decay,
+        )
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): parameters also shrink by lr · weight_decay a step."""
+
+    def __init__(
+        self,
+        parameters: Iterable[Parameter],
+        lr: float = 1e-3,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        max_norm: float = math.inf,
+    ) -> None:
+        super().__init__(parameters, lr, betas=betas, eps=eps, max_norm=max_norm)
+        self.weight_decay = weight_decay
