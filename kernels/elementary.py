@@ -26,7 +26,8 @@ class _Format(NamedTuple):
 
     real: type
     unsigned: type
-    """The unsigned integer of the same width, to work on the bits."""
+    signed: type
+    """The integers of the same width, to work on the bits."""
     mantissa: int
     """Bits of the significand that are stored, which is where the exponent's bits begin."""
     bias: int
@@ -45,9 +46,31 @@ class _Format(NamedTuple):
 
 
 _FORMATS = {
-    types.float32: _Format(np.float32, np.uint32, 23, 127, -104.0, 89.0, 0.693359375, -2.121944400546906e-4, 7, 5),
+    types.float32: _Format(
+        real=np.float32,
+        unsigned=np.uint32,
+        signed=np.int32,
+        mantissa=23,
+        bias=127,
+        underflow=-104.0,
+        overflow=89.0,
+        ln2_high=0.693359375,
+        ln2_low=-2.121944400546906e-4,
+        exp_degree=7,
+        artanh_terms=5,
+    ),
     types.float64: _Format(
-        np.float64, np.uint64, 52, 1023, -746.0, 710.0, 0.693145751953125, 1.4286068203094173e-6, 13, 10
+        real=np.float64,
+        unsigned=np.uint64,
+        signed=np.int64,
+        mantissa=52,
+        bias=1023,
+        underflow=-746.0,
+        overflow=710.0,
+        ln2_high=0.693145751953125,
+        ln2_low=1.4286068203094173e-6,
+        exp_degree=13,
+        artanh_terms=10,
     ),
 }
 
@@ -61,19 +84,19 @@ def _reduce(x: Any) -> Any:
 
 @overload(_reduce, jit_options=_OPTIONS)
 def _reduce_for(x: Any) -> Any:
-    real, unsigned, mantissa, bias, _, _, ln2_high, ln2_low, degree, _ = _FORMATS[x]
-    log2_e = real(1 / math.log(2))
-    high, low = real(ln2_high), real(ln2_low)
+    f = _FORMATS[x]
+    real, unsigned = f.real, f.unsigned
+    log2_e, ln2_high, ln2_low = real(1 / math.log(2)), real(f.ln2_high), real(f.ln2_low)
     # A number this large has no bits for a fraction: adding it rounds to an integer, which then stands in the low bits.
-    round_off = real(1.5 * 2**mantissa)
-    offset = unsigned(int(round_off.view(unsigned)) - 2 * bias)
+    round_off = real(1.5 * 2**f.mantissa)
+    offset = unsigned(int(round_off.view(unsigned)) - 2 * f.bias)
     # expm1(r) / r = 1 + r/2 + r²/6 + …, highest power first
-    series = tuple(real(1 / math.factorial(n + 1)) for n in range(degree - 1, -1, -1))
+    series = tuple(real(1 / math.factorial(n + 1)) for n in range(f.exp_degree - 1, -1, -1))
 
     def reduce(x: Any) -> Any:
         rounded = x * log2_e + round_off
         k = rounded - round_off
-        r = x - k * high - k * low
+        r = x - k * ln2_high - k * ln2_low
         polynomial = series[0]
         for coefficient in series[1:]:
             polynomial = polynomial * r + coefficient
@@ -88,9 +111,10 @@ def exp(x: Any) -> Any:
 
 @overload(exp, jit_options=_OPTIONS)
 def _exp_for(x: Any) -> Any:
-    real, unsigned, mantissa, _, underflow, overflow, _, _, _, _ = _FORMATS[x]
-    one, lowest, highest = real(1), real(underflow), real(overflow)
-    to_exponent, one_bit = unsigned(mantissa), unsigned(1)
+    f = _FORMATS[x]
+    real, unsigned = f.real, f.unsigned
+    one, lowest, highest = real(1), real(f.underflow), real(f.overflow)
+    to_exponent, one_bit = unsigned(f.mantissa), unsigned(1)
 
     def exp(x: Any) -> Any:
         x = lowest if x < lowest else x  # in this order NaN stays NaN
@@ -111,14 +135,15 @@ def expm1(x: Any) -> Any:
 
 @overload(expm1, jit_options=_OPTIONS)
 def _expm1_for(x: Any) -> Any:
-    real, unsigned, mantissa, bias, _, _, _, _, _, _ = _FORMATS[x]
-    one, lowest = real(1), real(-mantissa)  # exp(-mantissa) is already lost beside 1
-    to_exponent, bias_bits = unsigned(mantissa), unsigned(bias)
+    f = _FORMATS[x]
+    real, unsigned = f.real, f.unsigned
+    one, lowest = real(1), real(-f.mantissa)  # exp(-mantissa) is already lost beside 1
+    to_exponent, bias = unsigned(f.mantissa), unsigned(f.bias)
 
     def expm1(x: Any) -> Any:
         x = lowest if x < lowest else x
         k, expm1_r = _reduce(x)
-        scale = unsigned(unsigned(k - bias_bits) << to_exponent).view(real)
+        scale = unsigned(unsigned(k - bias) << to_exponent).view(real)
         return expm1_r * scale - (one - scale)
 
     return expm1
@@ -195,7 +220,7 @@ _TAIL = (
     0.0997497554,
 )
 """Φ(-a) exp(a²/2) = Σ c t^n for 0 <= a <= 14.5, where t = 1 / (1 + a/4) and n counts from 10 down to 1: interpolated
-at the Chebyshev nodes in t, relative error 1.3e-8. Beyond, Φ(-a) is 0 in float32. (The form is that of Hastings 1955.)"""
+at the Chebyshev nodes in t, relative error 1.3e-8. Beyond, Φ(-a) is 0 in float32. (The form is Hastings', 1955.)"""
 
 
 def normal_cdf(x: Any) -> Any:
@@ -223,3 +248,28 @@ def _normal_cdf_for(x: Any) -> Any:
         return one - tail if x > 0 else tail
 
     return cdf
+
+
+# ------------------------------------------------------------------------------------------------------ of many numbers
+
+
+def largest(row: Any) -> Any:
+    """The largest element of a row that has one, or NaN. A NaN whose sign bit is set is passed over."""
+
+
+@overload(largest, jit_options=_OPTIONS)
+def _largest_for(row: Any) -> Any:
+    real, signed = _FORMATS[row.dtype].real, _FORMATS[row.dtype].signed
+    lowest = signed(np.iinfo(signed).min)
+
+    def largest(row: Any) -> Any:
+        # Once sign and magnitude are turned into two's complement, the bits have the order of the numbers; and a maximum
+        # of integers vectorises, where one of numbers, because of NaN, does not.
+        top = lowest
+        for i in range(row.size):
+            bits = real(row[i]).view(signed)
+            ordered = bits if bits >= 0 else signed(lowest - bits)
+            top = ordered if ordered > top else top
+        return signed(top if top >= 0 else lowest - top).view(real)
+
+    return largest

@@ -1,14 +1,14 @@
 """Softmax and its logarithm over the last axis, with their gradients.
 
-Every row is shifted by its maximum, so that no exponential overflows, and summed in float64.
+Every row is shifted by its maximum, so that no exponential overflows. Exponentials, being positive, are summed in their
+own dtype: the relative error is at most C units in the last place. Cotangents, which may cancel, are summed in float64.
 """
 
 import math
-from typing import Any
 
 import numpy as np
 
-from kernels.elementary import exp
+from kernels.elementary import exp, largest
 from kernels.runtime import Array, check, jit, run, share
 
 FLAGS = {"contract", "reassoc"}
@@ -103,22 +103,13 @@ def _pair(operation: str, g: Array, y: Array) -> tuple[Array, Array]:
 # ------------------------------------------------------------------------------------------------------- compiled loops
 
 
-@jit()
-def _maximum(row: Array) -> Any:
-    """The largest element of a row. NaN may be passed over: the caller meets it again in the sum."""
-    top = row[0]
-    for c in range(1, row.size):
-        top = row[c] if row[c] > top else top
-    return top
-
-
 @jit(fastmath=FLAGS)
 def _logsumexp(worker: int, workers: int, x: Array, y: Array) -> None:
     first, last = share(worker, workers, x.shape[0])
     for m in range(first, last):
-        top = _maximum(x[m])
+        top = largest(x[m])
         shift = top if math.isfinite(top) else x.dtype.type(0)  # or -inf - -inf would be NaN
-        total = 0.0
+        total = x.dtype.type(0)
         for c in range(x.shape[1]):
             total += exp(x[m, c] - shift)
         y[m] = math.log(total) + shift
@@ -128,8 +119,8 @@ def _logsumexp(worker: int, workers: int, x: Array, y: Array) -> None:
 def _softmax(worker: int, workers: int, x: Array, y: Array) -> None:
     first, last = share(worker, workers, x.shape[0])
     for m in range(first, last):
-        top = _maximum(x[m])
-        total = 0.0
+        top = largest(x[m])
+        total = x.dtype.type(0)
         for c in range(x.shape[1]):
             y[m, c] = exp(x[m, c] - top)
             total += y[m, c]
@@ -154,8 +145,8 @@ def _softmax_grad(worker: int, workers: int, g: Array, y: Array, gx: Array) -> N
 def _log_softmax(worker: int, workers: int, x: Array, y: Array) -> None:
     first, last = share(worker, workers, x.shape[0])
     for m in range(first, last):
-        top = _maximum(x[m])
-        total = 0.0
+        top = largest(x[m])
+        total = x.dtype.type(0)
         for c in range(x.shape[1]):
             total += exp(x[m, c] - top)
         log_total = x.dtype.type(math.log(total))

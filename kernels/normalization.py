@@ -1,8 +1,8 @@
 """Group and layer normalization, with their gradients.
 
-Sums run in float64 whatever the dtype: a sum over a 28 × 28 image loses three digits in float32, and memory, not arithmetic, sets the
-pace. The variance is that of the differences from the mean (two passes over a sample that is in the cache by then), never
-the cancelling difference of mean square and squared mean.
+Sums run in float64 whatever the dtype: over a 28 × 28 image they would lose up to three digits in float32, and memory,
+not arithmetic, sets the pace. The variance is the mean square of the differences from the mean, which takes a second
+pass over a sample that the cache still holds, and never the cancelling difference of mean square and squared mean.
 """
 
 import math
@@ -12,9 +12,9 @@ import numpy as np
 from kernels.runtime import Array, check, jit, run, share
 
 FLAGS = {"contract", "reassoc"}
-"""Sums may be taken in any order, that is in as many parallel lanes as a register has; the compiled order is one for all thread counts."""
+"""Sums may be taken in as many parallel lanes as a register has; the order is fixed when the kernel is compiled."""
 
-# ----------------------------------------------------------------------------------------------------------- group normalization
+# -------------------------------------------------------------------------------------------------- group normalization
 
 
 def group_norm(x: Array, groups: int, weight: Array, bias: Array, eps: float = 1e-5) -> tuple[Array, Array, Array]:
@@ -58,7 +58,7 @@ def group_norm_grad(
     for name, statistic in (("mean", mean), ("rstd", rstd)):
         _must_match("group_norm_grad", name, statistic, x, (len(x), groups))
     gx = np.empty_like(samples)
-    # Each sample's share in the cotangents of weight and bias; their sum is then taken in one order for all thread counts.
+    # Each sample's share in the cotangents of weight and bias, so that their sum does not depend on the threads
     gw, gb = np.empty((2, len(x), x.shape[-1]))
     run(_group_norm_grad, x.size * 0.8, g.reshape(samples.shape), samples, weight, mean, rstd, gx, gw, gb)
     return gx.reshape(x.shape), gw.sum(axis=0).astype(x.dtype), gb.sum(axis=0).astype(x.dtype)
@@ -120,7 +120,7 @@ def _group_norm_grad(
     gw: Array,
     gb: Array,
 ) -> None:
-    """With x̂ = (x - mean) rstd: gx = rstd (g w - mean(g w) - x̂ mean(g w x̂)), where both means follow from Σ g and Σ g x̂."""
+    """With x̂ = (x - mean) rstd: gx = rstd (g w - mean(g w) - x̂ mean(g w x̂)); both means follow from Σ g and Σ g x̂."""
     positions, channels, groups = x.shape[1], x.shape[2], mean.shape[1]
     size = channels // groups
     sum_g, sum_gx = np.empty(channels), np.empty(channels)
@@ -154,7 +154,7 @@ def _group_norm_grad(
                 gx[n, p, c] = g[n, p, c] * gain[c] - ((x[n, p, c] - center[c]) * slope[c] + shift[c])
 
 
-# ----------------------------------------------------------------------------------------------------- layer normalization
+# -------------------------------------------------------------------------------------------------- layer normalization
 
 ROWS = 64
 """Rows whose share in the cotangents of weight and bias is summed by one thread: a fixed partition."""
@@ -254,11 +254,11 @@ def _layer_norm_grad(
                 gx[m, c] = scale * (g[m, c] * weight[c] - shift - normal * slope)
 
 
-# ------------------------------------------------------------------------------------------------------------------ shapes
+# --------------------------------------------------------------------------------------------------------------- shapes
 
 
 def _by_position(operation: str, x: Array, groups: int) -> Array:
-    """x as (N, P, C), all positions P in one axis."""
+    """The samples of x as (N, P, C), all positions P in one axis."""
     if x.ndim < 2:
         raise ValueError(f"{operation}: x must have axes (N,...,C) but has shape {x.shape}")
     if groups < 1 or x.shape[-1] % groups:

@@ -1,7 +1,7 @@
 """Pooling and nearest-neighbour enlargement of images.
 
-An image row of the smaller image and the rows of the larger one that belong to it are a *band*: cut so, the larger image
-``(N, H kh, W kw, C)`` is, without moving an element, ``(N H, kh, W, kw, C)``, and bands are independent of one another.
+A row of the smaller image and the rows of the larger one that belong to it are a *band*. Cut so, the larger image
+``(N, H kh, W kw, C)`` is, without moving an element, ``(N H, kh, W, kw, C)``; bands are independent of one another.
 """
 
 import numpy as np
@@ -129,7 +129,8 @@ def _max_pool(worker: int, workers: int, x: Array, y: Array) -> None:
                 for j in range(x.shape[3]):
                     for c in range(x.shape[4]):
                         value, top = x[band, i, w, j, c], y[band, w, c]
-                        y[band, w, c] = value if (value > top) | (value != value) else top  # NaN stays NaN
+                        larger = value if value > top else top  # top, if that is NaN
+                        y[band, w, c] = value if value != value else larger
 
 
 @jit()
