@@ -1,5 +1,7 @@
 """The fused layer ``activation(x @ w + b)``."""
 
+import math
+
 import numpy as np
 
 import kernels
@@ -64,13 +66,17 @@ def linear(x, w, b=None, activation="identity", alpha=0.01):
         raise ShapeError(f"linear: b is (C_out,)={np.shape(b)} but w is (C_in,C_out)={w.shape}")
     if activation not in _ACTIVATIONS:
         raise ValueError(f"linear: unknown activation {activation!r}; choose one of {', '.join(_ACTIVATIONS)}")
-    y, saved = kernels.linear(x.reshape(-1, x.shape[-1]), w, b, activation, alpha)
+    y, saved = kernels.linear(_rows(x), w, b, activation, alpha)
     return y.reshape(*x.shape[:-1], w.shape[1]), saved
 
 
 @linear.joint_vjp
 def _linear_vjp(g, saved, x, w, activation, alpha, needs):
-    rows = x.reshape(-1, x.shape[-1])
     wanted = ("x" in needs, "w" in needs, "b" in needs)
-    gx, gw, gb = kernels.linear_grad(g.reshape(-1, g.shape[-1]), rows, w, saved, activation, alpha, wanted)
+    gx, gw, gb = kernels.linear_grad(_rows(g), _rows(x), w, saved, activation, alpha, wanted)
     return {"x": None if gx is None else gx.reshape(x.shape), "w": gw, "b": gb}
+
+
+def _rows(x):
+    """``(..., C)`` as a matrix; -1 would not do, for C may be 0."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
