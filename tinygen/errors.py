@@ -31,3 +31,7 @@ class DataError(TinygenError, ValueError):
 
 class CheckpointError(TinygenError, ValueError):
     """A checkpoint is damaged, foreign, or does not fit the model."""
+
+
+class OutputError(TinygenError, OSError):
+    """A file or folder cannot be written."""

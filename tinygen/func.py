@@ -1,7 +1,7 @@
 """Derivatives of functions, with JAX's conventions, for functions from Tensors to one Tensor.
 
-The transforms nest, and their results can be differentiated further with respect to whatever else requires a gradient: parameters
-that the function uses, or arguments that an outer transform watches.
+The transforms nest, and their results can be differentiated further with respect to whatever else requires a gradient:
+parameters that the function uses, or arguments that an outer transform watches.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,7 +34,9 @@ def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0) -> Callable:
     def differentiated(*args: Any) -> tuple[Tensor, Any]:
         y, watched, further = _evaluate(f, args, argnums)
         if y.size != 1:
-            raise ShapeError(f"grad: the function must return a single number, not shape {y.shape}; see vjp and jacobian")
+            raise ShapeError(
+                f"grad: the function must return a single number, not shape {y.shape}; see vjp and jacobian"
+            )
         gradients = _pull(y, watched, np.ones(y.shape, y.dtype), further)
         return (y if further else y.detach()), (gradients[0] if isinstance(argnums, int) else gradients)
 
@@ -76,8 +78,8 @@ def vjp(f: Callable, *xs: Any) -> tuple[Tensor, Callable]:
 def jvp(f: Callable, xs: Sequence, vs: Sequence) -> tuple[Tensor, Tensor]:
     """``f(*xs)``, and its directional derivative along ``vs``.
 
-    The pullback is linear in its cotangent, so its own pullback is the derivative (Townsend 2017, "A new trick for calculating
-    Jacobian vector products"): no forward rules are needed.
+    The pullback is linear in its cotangent, so its own pullback is the derivative (Townsend 2017, "A new trick for
+    calculating Jacobian vector products"): no forward rules are needed.
 
     Examples
     --------

@@ -16,7 +16,12 @@ class _Weighted(Module):
     """A layer with a weight, whose last two axes are (C_in, C_out), and perhaps a bias."""
 
     def __init__(
-        self, shape: tuple[int, ...], rng: np.random.Generator, bias: bool, init: initial.Init, fan_in: int | None = None
+        self,
+        shape: tuple[int, ...],
+        rng: np.random.Generator,
+        bias: bool,
+        init: initial.Init,
+        fan_in: int | None = None,
     ) -> None:
         fan_in = fan_in or math.prod(shape[:-1])
         self.weight = Parameter(init(rng, shape, fan_in))
@@ -138,10 +143,10 @@ class ConvTranspose2d(_Weighted):
 
 
 class SpectralNorm(Module):
-    """A layer whose weight, as a matrix ``(inputs, C_out)``, is divided by its largest singular value (Miyato et al. 2018).
+    """A layer with its weight divided by its largest singular value (Miyato et al. 2018).
 
-    The value is estimated by power iteration, ``steps`` of them at each call in training, from where the last call stopped; gradients
-    pass through the division with the singular vectors held fixed (their eq. 11).
+    The value, of the weight as a matrix ``(inputs, C_out)``, is estimated by power iteration, ``steps`` of them at each call in training, from where the last call
+    stopped; gradients pass through the division with the singular vectors held fixed (their eq. 11).
     """
 
     def __init__(self, layer: _Weighted, rng: np.random.Generator, steps: int = 1) -> None:

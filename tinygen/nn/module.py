@@ -24,9 +24,9 @@ class Parameter(Tensor):
 class Module:
     """A part of a model: parameters, buffers and further modules, held as plain attributes.
 
-    What an attribute is decides what happens to it: a `Parameter` is trained; an ndarray is a *buffer*, part of the state but not
-    trained, as is a `numpy.random.Generator`; a Module, or a list, tuple or dict of them, is walked into. Names that begin with an
-    underscore are none of these.
+    What an attribute is decides what happens to it: a `Parameter` is trained; an ndarray is a *buffer*, part of the
+    state but not trained, as is a `numpy.random.Generator`; a Module, or a list, tuple or dict of them, is walked into.
+    Names that begin with an underscore are none of these.
 
     A subclass defines ``forward``; calling the module runs it.
 
@@ -65,10 +65,10 @@ class Module:
             module.__dict__["_name"] = key
         self.__dict__[name] = value
 
-    # ------------------------------------------------------------------------------------------------------------- walking
+    # ---------------------------------------------------------------------------------------------------------- walking
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
-        """This module and all inside it, each once, with dotted names; its own is ``prefix``."""
+        """Itself and all modules inside, each once, with dotted names; its own is ``prefix``."""
         seen: set[int] = set()
         stack = [(prefix, self)]
         while stack:
@@ -81,7 +81,7 @@ class Module:
             stack += [(f"{path}.{name}" if path else name, child) for name, child in reversed(inner)]
 
     def modules(self) -> Iterator["Module"]:
-        """This module and all inside it, each once."""
+        """Itself and all modules inside, each once."""
         return (module for _, module in self.named_modules())
 
     def _named(self, kind: type | tuple[type, ...]) -> Iterator[tuple[str, Any]]:
@@ -108,7 +108,7 @@ class Module:
         """Every buffer once."""
         return (b for _, b in self.named_buffers())
 
-    # ------------------------------------------------------------------------------------------------------- modes and state
+    # -------------------------------------------------------------------------------------------------- modes and state
 
     def train(self, mode: bool = True) -> Self:
         """Switch to training behaviour (dropout, batch statistics), or with False to evaluation."""
@@ -160,7 +160,9 @@ def check_names(what: str, expected: list[str], state: Mapping) -> None:
     missing = [name for name in expected if name not in state]
     unknown = [name for name in state if name not in expected]
     if missing or unknown:
-        problems = [f"{text} {', '.join(names[:3])}" for text, names in (("lacks", missing), ("has unknown", unknown)) if names]
+        problems = [
+            f"{text} {', '.join(names[:3])}" for text, names in (("lacks", missing), ("has unknown", unknown)) if names
+        ]
         raise CheckpointError(f"the state does not fit {what}: it {' and '.join(problems)}")
 
 

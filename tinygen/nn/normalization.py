@@ -34,8 +34,8 @@ class LayerNorm(Module):
 class BatchNorm(Module):
     """Batch normalization of ``(..., C)`` over all axes but the last (Ioffe and Szegedy 2015).
 
-    Training uses the batch's own mean and variance, and moves the running ones towards them by ``momentum``; evaluation uses the
-    running ones. The running variance is the unbiased one.
+    Training uses the batch's own mean and variance, and moves the running ones towards them by ``momentum``; evaluation
+    uses the running ones. The running variance is the unbiased one.
     """
 
     def __init__(self, channels: int, *, momentum: float = 0.1, eps: float = 1e-5) -> None:

@@ -13,8 +13,8 @@ from tinygen.nn.module import check_names
 class EMA:
     """Averages of all parameters and floating buffers of a model, for sampling and evaluation.
 
-    ``average ← d · average + (1 - d) · value`` after each step t, with ``d = min(decay, (1 + t) / (10 + t))`` so that a short run does
-    not remember its initial weights.
+    ``average ← d · average + (1 - d) · value`` after each step t, with ``d = min(decay, (1 + t) / (10 + t))`` so that a
+    short run does not remember its initial weights.
 
     Examples
     --------
@@ -69,7 +69,9 @@ class EMA:
         check_names("EMA", [*self.averages, "steps"], state)
         for name, average in self.averages.items():
             if np.shape(state[name]) != average.shape:
-                raise CheckpointError(f"{name}: the state has shape {np.shape(state[name])}, the average {average.shape}")
+                raise CheckpointError(
+                    f"{name}: the state has shape {np.shape(state[name])}, the average {average.shape}"
+                )
         self.steps = int(state["steps"])
         for name, average in self.averages.items():
             average[...] = state[name]

@@ -22,7 +22,9 @@ class FlatParameters:
         self.parameters = list({id(p): p for p in parameters}.values())
         dtypes = sorted({str(p.dtype) for p in self.parameters})
         if len(dtypes) != 1:
-            raise DTypeError(f"parameters of one optimizer must share a dtype, got {', '.join(dtypes) or 'no parameters'}")
+            raise DTypeError(
+                f"parameters of one optimizer must share a dtype, got {', '.join(dtypes) or 'no parameters'}"
+            )
         ends = np.cumsum([p.size for p in self.parameters])
         self.slices = [slice(int(end) - p.size, int(end)) for p, end in zip(self.parameters, ends, strict=True)]
         self.data = np.empty(int(ends[-1]), dtypes[0])

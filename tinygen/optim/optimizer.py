@@ -23,7 +23,9 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
     gradients = [p.grad.data for p in parameters if p.grad is not None]
     norm = math.sqrt(sum(float(np.vdot(g, g)) for g in gradients))
     if not math.isfinite(norm):
-        raise NonFiniteError(f"the norm of the gradients is {norm}; lower the learning rate, or find the cause with detect_anomaly()")
+        raise NonFiniteError(
+            f"the norm of the gradients is {norm}; lower the learning rate, or find the cause with detect_anomaly()"
+        )
     if norm > max_norm:
         for g in gradients:
             g *= max_norm / norm
@@ -58,9 +60,9 @@ class Optimizer:
         return self.flat.parameters
 
     def minimize(self, loss: Tensor) -> float:
-        """Take one step down the gradient of ``loss``, a single number; returns the norm of the gradient before clipping.
+        """Take one step down the gradient of ``loss``, a single number.
 
-        Only gradients of this optimizer's parameters are computed.
+        Returns the norm of the gradient before clipping. Only gradients of this optimizer's parameters are computed.
 
         Raises
         ------
@@ -91,7 +93,7 @@ class Optimizer:
             self._update(part, self._gradient[part], int(self.steps[first]), self.lr * self.lr_scale)
 
     def _runs(self) -> Iterator[tuple[int, int]]:
-        """Neighbouring parameters that can be updated as one: all with gradients, all with the same number of steps taken."""
+        """Runs of parameters that can be updated as one: all with gradients, all after as many steps."""
         first = 0
         for i in range(1, len(self.parameters) + 1):
             if i < len(self.parameters) and self._kind(i) == self._kind(first):
@@ -121,7 +123,9 @@ class Optimizer:
         check_names(type(self).__name__, list(targets), state)
         for name, target in targets.items():
             if np.shape(state[name]) != target.shape:
-                raise CheckpointError(f"{name}: the state has shape {np.shape(state[name])}, the optimizer {target.shape}")
+                raise CheckpointError(
+                    f"{name}: the state has shape {np.shape(state[name])}, the optimizer {target.shape}"
+                )
         for name, target in targets.items():
             target[...] = state[name]
 
@@ -196,7 +200,7 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): parameters also shrink by lr · weight_decay a step."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): p shrinks by lr · weight_decay a step too."""
 
     def __init__(
         self,
