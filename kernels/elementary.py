@@ -35,15 +35,17 @@ class _Format(NamedTuple):
     underflow: float
     overflow: float
     """Where exp has reached 0 and infinity."""
-    ln2_high: float
-    """ln 2 to so few bits that its product with any exponent is exact."""
-    ln2_low: float
-    """The rest of ln 2."""
     exp_degree: int
     """Taylor's remainder, (ln(2) / 2)^d / (d + 1)!, is below half a unit in the last place."""
     artanh_terms: int
     """The first term left out, s^(2n) / (2 n + 1) with s = (√2 - 1) / (√2 + 1), likewise."""
 
+
+LN2_HIGH = 22713 / 32768
+"""ln 2 to so few bits that its product with any exponent is exact, also in float32."""
+
+LN2_LOW = 1.4286068203094173e-6
+"""The rest of ln 2."""
 
 _FORMATS = {
     types.float32: _Format(
@@ -54,8 +56,6 @@ _FORMATS = {
         bias=127,
         underflow=-104.0,
         overflow=89.0,
-        ln2_high=0.693359375,
-        ln2_low=-2.121944400546906e-4,
         exp_degree=7,
         artanh_terms=5,
     ),
@@ -67,8 +67,6 @@ _FORMATS = {
         bias=1023,
         underflow=-746.0,
         overflow=710.0,
-        ln2_high=0.693145751953125,
-        ln2_low=1.4286068203094173e-6,
         exp_degree=13,
         artanh_terms=10,
     ),
@@ -86,7 +84,7 @@ def _reduce(x: Any) -> Any:
 def _reduce_for(x: Any) -> Any:
     f = _FORMATS[x]
     real, unsigned = f.real, f.unsigned
-    log2_e, ln2_high, ln2_low = real(1 / math.log(2)), real(f.ln2_high), real(f.ln2_low)
+    log2_e, ln2_high, ln2_low = real(1 / math.log(2)), real(LN2_HIGH), real(LN2_LOW)
     # A number this large has no bits for a fraction: adding it rounds to an integer, which then stands in the low bits.
     round_off = real(1.5 * 2**f.mantissa)
     offset = unsigned(int(round_off.view(unsigned)) - 2 * f.bias)
@@ -263,8 +261,8 @@ def _largest_for(row: Any) -> Any:
     lowest = signed(np.iinfo(signed).min)
 
     def largest(row: Any) -> Any:
-        # Once sign and magnitude are turned into two's complement, the bits have the order of the numbers; and a maximum
-        # of integers vectorises, where one of numbers, because of NaN, does not.
+        # Turned from sign and magnitude into two's complement, the bits have the order of the numbers; and a maximum of
+        # integers vectorises, where one of numbers, because of NaN, does not.
         top = lowest
         for i in range(row.size):
             bits = real(row[i]).view(signed)

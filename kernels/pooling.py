@@ -21,7 +21,7 @@ def sum_pool2d(x: Array, size: Pair) -> Array:
     """
     x = check("sum_pool2d", "x", x, "N,H,W,C")
     y = np.empty(_pooled("sum_pool2d", x, size), x.dtype)
-    run(_sum_pool, x.size * 0.5, _bands(x, size), y.reshape(-1, *y.shape[2:]))
+    run(_sum_pool, x.size * 0.5, _bands(x, size), _rows(y))
     return y
 
 
@@ -38,7 +38,7 @@ def upsample2d(x: Array, scale: Pair) -> Array:
     if min(scale) < 1:
         raise ValueError(f"upsample2d: scale={scale} must be at least 1")
     y = np.empty((n, h * scale[0], w * scale[1], c), x.dtype)
-    run(_upsample, y.size * 0.3, x.reshape(-1, *x.shape[2:]), _bands(y, scale))
+    run(_upsample, y.size * 0.3, _rows(x), _bands(y, scale))
     return y
 
 
@@ -52,7 +52,7 @@ def max_pool2d(x: Array, size: Pair) -> Array:
     """
     x = check("max_pool2d", "x", x, "N,H,W,C")
     y = np.empty(_pooled("max_pool2d", x, size), x.dtype)
-    run(_max_pool, x.size * 0.5, _bands(x, size), y.reshape(-1, *y.shape[2:]))
+    run(_max_pool, x.size * 0.5, _bands(x, size), _rows(y))
     return y
 
 
@@ -74,8 +74,7 @@ def max_pool2d_grad(g: Array, x: Array, y: Array, size: Pair) -> Array:
                 f"max_pool2d_grad: {name} (N,H,W,C)={value.shape} must be {shape}, as x {x.shape} pooled by {size} is"
             )
     gx = np.empty_like(x)
-    rows = (-1, *shape[2:])
-    run(_max_pool_grad, x.size * 1.0, g.reshape(rows), _bands(x, size), y.reshape(rows), _bands(gx, size))
+    run(_max_pool_grad, x.size * 1.0, _rows(g), _bands(x, size), _rows(y), _bands(gx, size))
     return gx
 
 
@@ -86,6 +85,11 @@ def _pooled(operation: str, x: Array, size: Pair) -> tuple[int, int, int, int]:
             f"{operation}: size={size} must divide the height and width of x (N,H,W,C)={x.shape}; pad or crop"
         )
     return n, h // size[0], w // size[1], c
+
+
+def _rows(small: Array) -> Array:
+    n, h, w, c = small.shape
+    return small.reshape(n * h, w, c)
 
 
 def _bands(large: Array, size: Pair) -> Array:
