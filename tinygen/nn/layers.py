@@ -145,8 +145,9 @@ class ConvTranspose2d(_Weighted):
 class SpectralNorm(Module):
     """A layer with its weight divided by its largest singular value (Miyato et al. 2018).
 
-    The value, of the weight as a matrix ``(inputs, C_out)``, is estimated by power iteration, ``steps`` of them at each call in training, from where the last call
-    stopped; gradients pass through the division with the singular vectors held fixed (their eq. 11).
+    The value, of the weight as a matrix ``(inputs, C_out)``, is estimated by power iteration: ``steps`` at each call in
+    training, from where the last call stopped. Gradients pass through the division with the singular vectors held fixed
+    (their eq. 11).
     """
 
     def __init__(self, layer: _Weighted, rng: np.random.Generator, steps: int = 1) -> None:

@@ -1,0 +1,116 @@
+"""Modules: what they hold, and their state."""
+
+import copy
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygen as tg
+from tinygen import nn
+from tinygen.autograd.context import module_path
+from tinygen.errors import CheckpointError
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+class Block(nn.Module):
+    def __init__(self, rng):
+        self.first = nn.Linear(3, 4, rng)
+        self.pair = [nn.Linear(4, 4, rng), nn.Dropout(0.5, np.random.default_rng(1))]
+        self.named = {"norm": nn.BatchNorm(4)}
+        self.scale = nn.Parameter(rng.normal(size=4).astype(np.float32))
+        self._mask = np.ones(4)
+        self.shared = self.first
+
+    def forward(self, x):
+        for layer in (self.first, *self.pair, self.named["norm"]):
+            x = layer(x)
+        return x * self.scale
+
+
+def test_names_follow_the_attributes():
+    names = [name for name, _ in Block(np.random.default_rng(0)).named_parameters()]
+    assert names == [
+        "scale",
+        "first.weight",
+        "first.bias",
+        "pair.0.weight",
+        "pair.0.bias",
+        "named.norm.weight",
+        "named.norm.bias",
+    ]
+
+
+def test_buffers_are_public_arrays_only():
+    names = [name for name, _ in Block(np.random.default_rng(0)).named_buffers()]
+    assert names == ["named.norm.running_mean", "named.norm.running_var"]
+
+
+@given(seeds)
+def test_state_makes_a_twin(seed):
+    rng = np.random.default_rng(seed)
+    one, other = Block(rng), Block(rng)
+    x = rng.normal(size=(5, 3)).astype(np.float32)
+    one(tg.tensor(x))  # moves the running statistics and the dropout generator
+    other.load_state_dict(one.state_dict())
+    assert np.array_equal(one(tg.tensor(x)).data, other(tg.tensor(x)).data)
+    assert np.array_equal(one.eval()(tg.tensor(x)).data, other.eval()(tg.tensor(x)).data)
+
+
+@pytest.mark.parametrize("fault", ["missing", "unknown", "shape", "dtype"])
+def test_unfit_state_changes_nothing(fault):
+    rng = np.random.default_rng(0)
+    block, state = Block(rng), Block(rng).state_dict()
+    before = block.state_dict()
+    if fault == "missing":
+        del state["pair.0.bias"]
+    elif fault == "unknown":
+        state["extra"] = np.zeros(1)
+    else:
+        state["pair.0.bias"] = np.zeros(5, np.float32) if fault == "shape" else np.zeros(4)
+    with pytest.raises(CheckpointError, match="extra" if fault == "unknown" else "pair.0.bias"):
+        block.load_state_dict(state)
+    for name, array in block.state_dict().items():
+        assert np.array_equal(array, before[name])
+
+
+def test_deepcopy_shares_nothing():
+    block = Block(np.random.default_rng(0))
+    twin = copy.deepcopy(block)
+    for mine, its in zip(block.parameters(), twin.parameters(), strict=True):
+        assert isinstance(its, nn.Parameter)
+        assert its.requires_grad
+        assert not np.shares_memory(mine.data, its.data)
+    assert twin.shared is twin.first
+
+
+def test_modes_reach_every_module():
+    block = Block(np.random.default_rng(0)).eval()
+    assert not any(module.training for module in block.modules())
+    assert all(module.training for module in block.train().modules())
+
+
+def test_requires_grad_reaches_every_parameter():
+    block = Block(np.random.default_rng(0)).requires_grad_(False)
+    assert not block(tg.tensor(np.ones((2, 3), np.float32))).requires_grad
+
+
+def test_operations_know_their_module():
+    class Outer(nn.Module):
+        def __init__(self):
+            self.inner = nn.Sequential(lambda x: seen.append(module_path.get()) or x)
+
+        def forward(self, x):
+            return self.inner(x)
+
+    seen = []
+    Outer()(tg.tensor([1.0]))
+    assert seen == ["Outer.inner"]
+    assert module_path.get() == ""
+
+
+def test_module_without_forward_says_so():
+    with pytest.raises(TypeError, match="Module has no forward"):
+        nn.Module()(1)

@@ -1,0 +1,199 @@
+"""Optimizers against the published update rules, written out in float64 for one parameter at a time."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygen as tg
+from tinygen import nn, optim
+from tinygen.errors import CheckpointError, DTypeError, NonFiniteError
+from tinygen.optim import schedules
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def parameters(rng, shapes=((3, 2), (4,), ())):
+    return [nn.Parameter(rng.normal(size=shape)) for shape in shapes]
+
+
+def set_gradients(ps, rng, reached):
+    gradients = [rng.normal(size=p.shape) if yes else None for p, yes in zip(ps, reached, strict=True)]
+    for p, g in zip(ps, gradients, strict=True):
+        p.grad = None if g is None else tg.tensor(g)
+    return gradients
+
+
+def adam_rule(p, gs, lr, b1, b2, eps, decay):
+    m = v = np.zeros_like(p)
+    for t, g in enumerate(gs, 1):
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+        p = p - lr * (m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps) + decay * p)
+    return p
+
+
+def sgd_rule(p, gs, lr, momentum, decay):
+    v = np.zeros_like(p)
+    for g in gs:
+        v = momentum * v + g
+        p = p - lr * (v + decay * p)
+    return p
+
+
+CASES = {
+    "adam": (
+        lambda ps: optim.Adam(ps, 0.03, betas=(0.8, 0.95), eps=1e-3),
+        lambda p, gs: adam_rule(p, gs, 0.03, 0.8, 0.95, 1e-3, 0.0),
+    ),
+    "adamw": (
+        lambda ps: optim.AdamW(ps, 0.03, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.1),
+        lambda p, gs: adam_rule(p, gs, 0.03, 0.8, 0.95, 1e-3, 0.1),
+    ),
+    "sgd": (
+        lambda ps: optim.SGD(ps, 0.03, momentum=0.7, weight_decay=0.1),
+        lambda p, gs: sgd_rule(p, gs, 0.03, 0.7, 0.1),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@given(seed=seeds, reached=st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=6))
+def test_update_is_the_published_one_and_skips_the_unreached(name, seed, reached):
+    make, rule = CASES[name]
+    rng = np.random.default_rng(seed)
+    ps = parameters(rng)
+    optimizer, start = make(ps), [p.data.copy() for p in ps]
+    history = [[], [], []]
+    for yes in reached:
+        for past, g in zip(history, set_gradients(ps, rng, yes), strict=True):
+            past += [] if g is None else [g]
+        optimizer.step()
+    for p, begin, gs in zip(ps, start, history, strict=True):
+        np.testing.assert_allclose(p.data, rule(begin, gs), rtol=1e-9, atol=1e-12)
+
+
+@given(seeds)
+def test_lr_scale_multiplies_the_rate(seed):
+    rng = np.random.default_rng(seed)
+    ps = parameters(rng)
+    optimizer, before = optim.SGD(ps, 0.1), [p.data.copy() for p in ps]
+    optimizer.lr_scale = 0.5
+    gradients = set_gradients(ps, rng, (True, True, True))
+    optimizer.step()
+    for p, b, g in zip(ps, before, gradients, strict=True):
+        np.testing.assert_allclose(p.data, b - 0.05 * g, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", CASES)
+@given(seed=seeds)
+def test_state_continues_where_it_was(name, seed):
+    make, _ = CASES[name]
+    rng = np.random.default_rng(seed)
+    ps = parameters(rng)
+    one = make(ps)
+    for yes in ((True, True, False), (True, False, True)):
+        set_gradients(ps, rng, yes)
+        one.step()
+    twins = [nn.Parameter(p.data.copy()) for p in ps]
+    other = make(twins)
+    other.load_state_dict(one.state_dict())
+    for p, twin, g in zip(ps, twins, set_gradients(ps, rng, (True, True, True)), strict=True):
+        p.grad, twin.grad = tg.tensor(g), tg.tensor(g)
+    one.step()
+    other.step()
+    for p, twin in zip(ps, twins, strict=True):
+        assert np.array_equal(p.data, twin.data)
+
+
+def test_unfit_state_changes_nothing():
+    rng = np.random.default_rng(0)
+    ps = parameters(rng)
+    optimizer = optim.Adam(ps)
+    set_gradients(ps, rng, (True, True, True))
+    optimizer.step()
+    before = optimizer.state_dict()
+    with pytest.raises(CheckpointError, match="mean_square"):
+        optimizer.load_state_dict(before | {"mean": before["mean"] + 1, "mean_square": np.zeros(2)})
+    assert np.array_equal(optimizer.mean, before["mean"])
+
+
+@given(seeds)
+def test_replaced_parameter_arrays_are_adopted(seed):
+    rng = np.random.default_rng(seed)
+    ps = parameters(rng)
+    optimizer = optim.SGD(ps, 0.1)
+    fresh = rng.normal(size=ps[1].shape)
+    ps[1].data = fresh.copy()
+    _, g, _ = set_gradients(ps, rng, (True, True, True))
+    optimizer.step()
+    np.testing.assert_allclose(ps[1].data, fresh - 0.1 * g, rtol=1e-12, atol=1e-15)
+
+
+def test_parameters_share_a_dtype():
+    with pytest.raises(DTypeError, match="float32, float64"):
+        optim.SGD([nn.Parameter(np.ones(2)), nn.Parameter(np.ones(2, np.float32))], 0.1)
+
+
+@given(seeds, st.floats(0.01, 10))
+def test_clipping_keeps_the_direction(seed, bound):
+    rng = np.random.default_rng(seed)
+    ps = parameters(rng)
+    gradients = set_gradients(ps, rng, (True, True, True))
+    whole = np.concatenate([g.ravel() for g in gradients])
+    assert math.isclose(optim.clip_grad_norm(ps, bound), np.linalg.norm(whole), rel_tol=1e-12)
+    clipped = np.concatenate([p.grad.data.ravel() for p in ps])
+    np.testing.assert_allclose(clipped, whole * min(1.0, bound / np.linalg.norm(whole)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("bad", ["loss", "gradient"])
+def test_non_finite_step_is_refused_and_changes_nothing(bad):
+    p = nn.Parameter(np.array([1.0, 0.0]))
+    optimizer = optim.Adam([p])
+    with np.errstate(all="ignore"):
+        loss = (tg.log(p) if bad == "loss" else tg.sqrt(p)).sum()
+    with pytest.raises(NonFiniteError, match=bad), np.errstate(all="ignore"):
+        optimizer.minimize(loss)
+    assert np.array_equal(p.data, [1.0, 0.0])
+    assert optimizer.steps[0] == 0
+
+
+def test_minimize_leaves_other_parameters_alone():
+    mine, other = nn.Parameter(np.ones(2)), nn.Parameter(np.ones(2))
+    norm = optim.SGD([mine], 0.1).minimize((mine * other * np.array([3.0, 4.0])).sum())
+    assert math.isclose(norm, 5.0)
+    assert other.grad is None
+    np.testing.assert_allclose(mine.data, [0.7, 0.6])
+
+
+@given(seeds, st.integers(1, 5))
+def test_average_follows_its_recurrence_and_swaps(seed, steps):
+    rng = np.random.default_rng(seed)
+    layer = nn.BatchNorm(3)
+    ema = optim.EMA(layer, 0.6)
+    expected = layer.weight.data.astype(np.float64)
+    for t in range(1, steps + 1):
+        layer.weight.data[...] = rng.normal(size=3)
+        layer.running_mean[...] = rng.normal(size=3)
+        ema.update()
+        d = min(0.6, (1 + t) / (10 + t))
+        expected = d * expected + (1 - d) * layer.weight.data
+    last, last_mean = layer.weight.data.copy(), layer.running_mean.copy()
+    with ema.applied():
+        np.testing.assert_allclose(layer.weight.data, expected, rtol=1e-5, atol=1e-6)
+        assert not np.array_equal(layer.running_mean, last_mean)
+    assert np.array_equal(layer.weight.data, last)
+    assert np.array_equal(layer.running_mean, last_mean)
+    np.testing.assert_allclose(ema.averages["weight"], expected, rtol=1e-5, atol=1e-6)
+
+
+@given(st.floats(0.01, 0.5), st.floats(0, 1), st.floats(0, 1))
+def test_schedules_rise_fall_and_stay_between(warmup, final, progress):
+    for make in (schedules.linear, schedules.cosine):
+        schedule = make(warmup=warmup, final=final)
+        assert math.isclose(schedule(warmup), 1.0)
+        assert math.isclose(schedule(1.0), final, abs_tol=1e-12)
+        assert math.isclose(schedule(warmup / 2), 0.5)
+        assert 0 <= schedule(progress) <= 1
+    assert schedules.constant()(progress) == 1
