@@ -41,7 +41,9 @@ def test_causal_convolution_sees_no_future(seed, place):
 def test_transposed_convolution_is_the_adjoint(seed, geometry):
     stride, padding, extra = geometry
     rng = np.random.default_rng(seed)
-    layer = to_float64(nn.ConvTranspose2d(2, 3, 3, rng, stride=stride, padding=padding, output_padding=extra, bias=False))
+    layer = to_float64(
+        nn.ConvTranspose2d(2, 3, 3, rng, stride=stride, padding=padding, output_padding=extra, bias=False)
+    )
     x = rng.normal(size=(2, 4, 4, 2))
     y = layer(tg.tensor(x)).data
     u = rng.normal(size=y.shape)
