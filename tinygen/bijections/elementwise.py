@@ -1,0 +1,89 @@
+"""Bijections that treat each entry for itself."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinygen import ops
+from tinygen.autograd import Tensor
+from tinygen.bijections.base import Bijection, Pair, sum_rows
+from tinygen.errors import DataError, ShapeError
+from tinygen.nn import Parameter
+
+
+class ActNorm(Bijection):
+    """A scale and a shift for each channel: z = (x - μ) · exp(s), with log |det| = Σ s for each pixel.
+
+    The first batch that comes forward in training sets μ and s such that it leaves with mean 0 and standard deviation 1
+    in every channel (Kingma and Dhariwal 2018, section 3.1); until then this is the identity. From then on both are
+    parameters like others. That it has happened is part of the state.
+
+    Parameters
+    ----------
+    dim : size of the last axis
+
+    Attributes
+    ----------
+    initialized : whether the first batch has been seen, a boolean array without axes
+    """
+
+    def __init__(self, dim: int) -> None:
+        self.mean = Parameter(np.zeros(dim, np.float32))
+        self.log_scale = Parameter(np.zeros(dim, np.float32))
+        self.initialized = np.zeros((), bool)
+
+    def forward(self, x: Any) -> Pair:
+        self._check(x)
+        if self.training and not self.initialized:
+            self._initialize(x.data if isinstance(x, Tensor) else x)
+        return (x - self.mean) * ops.exp(self.log_scale), self._log_det(x)
+
+    def inverse(self, z: Any) -> Pair:
+        self._check(z)
+        return z * ops.exp(-self.log_scale) + self.mean, -self._log_det(z)
+
+    def _check(self, x: Any) -> None:
+        if x.shape[-1] != self.mean.size:
+            raise ShapeError(f"ActNorm: x has D={x.shape[-1]} in (N,...,D)={x.shape} but dim={self.mean.size}")
+
+    def _log_det(self, x: Any) -> Tensor:
+        pixels = math.prod(x.shape[1:-1])
+        return ops.broadcast_to(pixels * ops.sum(self.log_scale), x.shape[:1])
+
+    def _initialize(self, x: np.ndarray) -> None:
+        axes = tuple(range(x.ndim - 1))
+        std = x.std(axes)  # 0 in a constant channel, and in a batch of one: these are only centred
+        self.mean.data[...] = x.mean(axes)
+        self.log_scale.data[...] = -np.log(np.where(std > 0, std, 1))
+        self.initialized[...] = True
+
+
+class Logit(Bijection):
+    """(0, 1) to the real line: z = log(y/(1 - y)) with y = α + (1 - 2α) x (Dinh et al. 2017, section 4.1).
+
+    log dz/dx = log(1 - 2α) - log y - log(1 - y) for each entry. The margin α keeps pixels of 0 and 1 finite; the image
+    of a latent is within [-α/(1 - 2α), 1 + α/(1 - 2α)], a little beyond the data.
+
+    Parameters
+    ----------
+    alpha : the margin α
+    """
+
+    def __init__(self, alpha: float = 0.05) -> None:
+        self.alpha = alpha
+
+    def forward(self, x: Any) -> Pair:
+        data = x.data if isinstance(x, Tensor) else x
+        if data.size and not (data.min() >= 0 and data.max() <= 1):
+            raise DataError(
+                f"Logit: x must lie in [0, 1], but reaches from {data.min()} to {data.max()}; scale the data"
+            )
+        y = self.alpha + (1 - 2 * self.alpha) * x
+        log_y, log_not_y = ops.log(y), ops.log1p(-y)
+        return log_y - log_not_y, sum_rows(math.log(1 - 2 * self.alpha) - log_y - log_not_y)
+
+    def inverse(self, z: Any) -> Pair:
+        # log dx/dz = log y + log(1 - y) - log(1 - 2α), where log y = -softplus(-z) and log(1 - y) = -softplus(z)
+        log_det = sum_rows(-ops.softplus(-z) - ops.softplus(z) - math.log(1 - 2 * self.alpha))
+        return (ops.sigmoid(z) - self.alpha) / (1 - 2 * self.alpha), log_det
