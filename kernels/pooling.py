@@ -132,9 +132,7 @@ def _max_pool(worker: int, workers: int, x: Array, y: Array) -> None:
             for w in range(x.shape[2]):
                 for j in range(x.shape[3]):
                     for c in range(x.shape[4]):
-                        value, top = x[band, i, w, j, c], y[band, w, c]
-                        larger = value if value > top else top  # top, if that is NaN
-                        y[band, w, c] = value if value != value else larger
+                        y[band, w, c] = np.maximum(y[band, w, c], x[band, i, w, j, c])  # NaN stays NaN
 
 
 @jit()
