@@ -1,0 +1,31 @@
+"""Pictures of data, samples and models, drawn with matplotlib.
+
+Each function returns a Figure, or draws into the Axes that it is given; nothing touches pyplot's state or a display.
+`save` writes a Figure as PNG.
+"""
+
+from tinygen.viz.animation import save_animation
+from tinygen.viz.curves import loss_curves
+from tinygen.viz.images import denoising_strip, image_grid, latent_plane, latent_walk, reconstructions, tile
+from tinygen.viz.overview import gallery
+from tinygen.viz.plane import box_of, density_beside_data, density_map, diffusion_strip, points, warped_grid
+from tinygen.viz.style import save
+
+__all__ = [
+    "box_of",
+    "denoising_strip",
+    "density_beside_data",
+    "density_map",
+    "diffusion_strip",
+    "gallery",
+    "image_grid",
+    "latent_plane",
+    "latent_walk",
+    "loss_curves",
+    "points",
+    "reconstructions",
+    "save",
+    "save_animation",
+    "tile",
+    "warped_grid",
+]
