@@ -1,0 +1,127 @@
+"""The networks that denoise: functions of noisy data and of the time step."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+import tinygen as tg
+from tinygen import Tensor, nn
+from tinygen.errors import ShapeError
+
+Array = np.ndarray
+
+
+def time_features(time: Array, width: int, dtype: np.dtype) -> Array:
+    """Sines and cosines (Vaswani et al. 2017) of times ``(N,)`` in [0, 1], frequencies 1000 to 0.1: ``(N, width)``."""
+    frequencies = 1000 * np.exp(-math.log(10_000) * np.arange(width // 2) / (width // 2))
+    angle = time[:, None] * frequencies
+    return np.concatenate([np.sin(angle), np.cos(angle)], 1).astype(dtype)
+
+
+class TimeMLP(nn.Module):
+    """A multilayer perceptron with SiLU on points ``(N, D)`` beside the features of their times ``(N,)``."""
+
+    def __init__(
+        self, size: int, rng: np.random.Generator, *, width: int = 128, depth: int = 3, features: int = 128
+    ) -> None:
+        self.features = features
+        self.mlp = nn.MLP([size + features, *[width] * depth, size], rng, "silu")
+
+    def forward(self, x: Any, time: Array) -> Tensor:
+        return self.mlp(tg.concatenate([x, time_features(time, self.features, x.dtype)], 1))
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(silu(norm(conv(silu(norm(x))) + t))) with a bias t from the time; ``skip`` adapts x's channels."""
+
+    def __init__(self, c_in: int, c_out: int, time_width: int, rng: np.random.Generator, groups: int = 8) -> None:
+        self.norm_in = nn.GroupNorm(groups, c_in)
+        self.conv_in = nn.Conv2d(c_in, c_out, 3, rng, padding=1)
+        self.time = nn.Linear(time_width, c_out, rng)
+        self.norm_out = nn.GroupNorm(groups, c_out)
+        self.conv_out = nn.Conv2d(c_out, c_out, 3, rng, padding=1, init=nn.init.zeros)  # starts as the identity
+        self.skip = nn.Linear(c_in, c_out, rng) if c_in != c_out else None
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        h = self.conv_in(tg.silu(self.norm_in(x)))
+        h = h + tg.reshape(self.time(time), (len(x), 1, 1, -1))
+        h = self.conv_out(tg.silu(self.norm_out(h)))
+        return h + (x if self.skip is None else self.skip(x))
+
+
+class UNet(nn.Module):
+    """The U-Net (Ronneberger et al. 2015) with residual blocks that know the time (Ho et al. 2020), without attention.
+
+    Going down, each level has a residual block and a convolution that halves the image; at the bottom there is one more
+    block; going up, the image is doubled, the same level's image from the way down is put beside it, and a block joins
+    the two.
+
+    Parameters
+    ----------
+    channels : of the images, ``(N, H, W, channels)``
+    rng : draws the initial weights
+    widths : channels at each level, from the largest image to the smallest; multiples of 8, for group norm
+    patch : squares of patch × patch pixels become channels first, so that the largest level is smaller by that factor
+    features : number of time features
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        rng: np.random.Generator,
+        *,
+        widths: Sequence[int] = (32, 64),
+        patch: int = 2,
+        features: int = 32,
+        time_width: int = 128,
+    ) -> None:
+        self.patch, self.features = patch, features
+        self.factor = patch * 2 ** (len(widths) - 1)
+        self.time = nn.MLP([features, time_width, time_width], rng, "silu")
+        self.first = nn.Conv2d(channels * patch**2, widths[0], 3, rng, padding=1)
+        self.down, self.halve, self.up = [], [], []
+        width = widths[0]
+        for level in widths[:-1]:
+            self.down.append(ResidualBlock(width, level, time_width, rng))
+            self.halve.append(nn.Conv2d(level, level, 3, rng, stride=2, padding=1))
+            width = level
+        self.bottom = ResidualBlock(width, widths[-1], time_width, rng)
+        width = widths[-1]
+        for level in reversed(widths[:-1]):
+            self.up.append(ResidualBlock(width + level, level, time_width, rng))
+            width = level
+        self.norm = nn.GroupNorm(8, width)
+        self.last = nn.Conv2d(width, channels * patch**2, 3, rng, padding=1, init=nn.init.zeros)
+
+    def forward(self, x: Any, time: Array) -> Tensor:
+        if x.ndim != 4 or x.shape[1] % self.factor or x.shape[2] % self.factor:
+            raise ShapeError(
+                f"UNet: x must be (N,H,W,C) with H and W divisible by {self.factor}, got {x.shape}; pad the images"
+            )
+        t = tg.silu(self.time(time_features(time, self.features, x.dtype)))
+        h = self.first(space_to_channels(x, self.patch))
+        skips = []
+        for block, halve in zip(self.down, self.halve, strict=True):
+            h = block(h, t)
+            skips.append(h)
+            h = halve(h)
+        h = self.bottom(h, t)
+        for block in self.up:
+            h = block(tg.concatenate([tg.upsample2d(h, 2), skips.pop()], 3), t)
+        return channels_to_space(self.last(tg.silu(self.norm(h))), self.patch)
+
+
+def space_to_channels(x: Any, size: int) -> Any:
+    """Images ``(N, H, W, C)`` to ``(N, H/size, W/size, size² C)``: squares become the channels of one pixel."""
+    n, h, w, c = x.shape
+    blocks = tg.reshape(x, (n, h // size, size, w // size, size, c))
+    return tg.reshape(tg.transpose(blocks, (0, 1, 3, 2, 4, 5)), (n, h // size, w // size, size * size * c))
+
+
+def channels_to_space(x: Any, size: int) -> Any:
+    """The inverse of `space_to_channels`."""
+    n, h, w, c = x.shape
+    blocks = tg.reshape(x, (n, h, w, size, size, c // size**2))
+    return tg.reshape(tg.transpose(blocks, (0, 1, 3, 2, 4, 5)), (n, h * size, w * size, c // size**2))
