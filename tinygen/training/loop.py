@@ -76,6 +76,7 @@ class _State:
     seconds: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)  # of metrics since the last row
     count: int = 0
+    last: dict[str, float] = field(default_factory=dict)  # the last row
 
     def notes(self) -> dict[str, Any]:
         return {
@@ -83,12 +84,14 @@ class _State:
             "seconds": self.seconds,
             "sums": self.sums,
             "count": self.count,
+            "last": self.last,
             "rng": self.rng.bit_generator.state,
             "threads": get_num_threads(),
         }
 
     def restore(self, notes: Mapping[str, Any]) -> None:
-        self.step, self.seconds, self.sums, self.count = (notes[key] for key in ("step", "seconds", "sums", "count"))
+        for name in ("step", "seconds", "sums", "count", "last"):
+            setattr(self, name, notes[name])
         self.rng.bit_generator.state = notes["rng"]
 
 
@@ -122,7 +125,7 @@ def fit(
     ema_decay : keep the average of the weights with this decay, see `tinygen.optim.EMA`
     out : folder for ``config.json``, ``metrics.csv``, ``checkpoint.safetensors`` and ``summary.json``; without it
         nothing is written
-    config : what to note in ``config.json``
+    config : what to note in ``config.json``; on resuming without it, that file stays
     resume : go on from the checkpoint in ``out``. With as many threads and bounded by ``steps``, the run ends with the
         same bits as an uninterrupted one.
     preview : called now and then to leave a picture, more often in the beginning
@@ -151,7 +154,7 @@ def fit(
     state = _State(np.random.default_rng(seed))
     if run and resume:
         state.restore(load(run.checkpoint, model, ema=ema))
-    elif run:
+    if run and (config is not None or not resume):
         run.write_json(run.config, config or {})
     metrics_file = MetricsFile(run, state.step) if run else None
     batches = _Batches(data, batch_size, seed)
@@ -166,7 +169,6 @@ def fit(
             save(run.checkpoint, model, ema=ema, notes=state.notes())
 
     model.train()
-    last: dict[str, float] = {}
     frame = 1 + int(previews * math.sqrt(fraction()))
     saved = time.monotonic()
     with _interruptible() as interrupted:
@@ -195,10 +197,10 @@ def fit(
             now = fraction()
             bar.advance(state.step, now, metrics)
             if int(now * METRICS_ROWS) > int(before * METRICS_ROWS) or now >= 1:
-                last = {name: total / state.count for name, total in state.sums.items()}
+                state.last = {name: total / state.count for name, total in state.sums.items()}
                 state.sums, state.count = {}, 0
                 if metrics_file:
-                    metrics_file.append({"step": state.step, "seconds": round(state.seconds, 3)} | last)
+                    metrics_file.append({"step": state.step, "seconds": round(state.seconds, 3)} | state.last)
             if run and preview and frame <= previews and now >= (frame / previews) ** 2:
                 _show(model, ema, preview, run.folder, state.step, seed)
                 frame = 1 + int(previews * math.sqrt(now))
@@ -207,7 +209,7 @@ def fit(
                 saved = time.monotonic()
         checkpoint()
     bar.close()
-    outcome = Outcome(state.step, state.seconds, last, interrupted.is_set(), ema)
+    outcome = Outcome(state.step, state.seconds, state.last, interrupted.is_set(), ema)
     if run and not outcome.interrupted:
         run.write_json(run.summary, _summary(model, outcome))
     return outcome
