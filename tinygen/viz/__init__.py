@@ -8,7 +8,15 @@ from tinygen.viz.animation import save_animation
 from tinygen.viz.curves import loss_curves
 from tinygen.viz.images import denoising_strip, image_grid, latent_plane, latent_walk, reconstructions, tile
 from tinygen.viz.overview import gallery
-from tinygen.viz.plane import box_of, density_beside_data, density_map, diffusion_strip, points, warped_grid
+from tinygen.viz.plane import (
+    box_of,
+    density_beside_data,
+    density_map,
+    diffusion_strip,
+    points,
+    points_beside_data,
+    warped_grid,
+)
 from tinygen.viz.style import save
 
 __all__ = [
@@ -23,6 +31,7 @@ __all__ = [
     "latent_walk",
     "loss_curves",
     "points",
+    "points_beside_data",
     "reconstructions",
     "save",
     "save_animation",

@@ -36,6 +36,15 @@ def points(
     return figure_of(ax)
 
 
+def points_beside_data(data: Array, samples: Array, box: Array, *, title: str = "") -> Figure:
+    """Data ``(N, 2)`` and a model's samples in one box ``(2, 2)``, side by side."""
+    figure = canvas(8.4, 4.5, title)
+    left, right = figure.subplots(1, 2)
+    points(data, box, title="data", colour=INK, ax=left)
+    points(samples, box, title="samples", ax=right)
+    return figure
+
+
 def density_map(
     log_prob: LogDensity, box: Array, *, resolution: int = 240, title: str = "", ax: Axes | None = None
 ) -> Figure:
