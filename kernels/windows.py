@@ -35,10 +35,11 @@ class Correlation(NamedTuple):
     blocks: Blocks
     phases: Offsets  # (phases, 4): first output row and column, first run, end of runs
     out_step: Pair  # output pixels between neighbouring window positions
-    a_runs: Offsets  # where each run starts, in the window
-    b_runs: Offsets  # and in a panel of packed weights
-    length: int  # of a run
-    taps: Offsets  # where the weights of each kernel element start
+    taps: Offsets  # where the pixel that each tap (kernel element) meets starts, in the window
+    weights: Offsets  # and where the tap's weights do
+    runs: Offsets  # where each run starts: neighbouring taps that meet neighbouring pixels
+    runs_packed: Offsets  # and where its packed weights do, in a panel
+    length: int  # of every run
 
 
 Taps = list[tuple[int, int]]
@@ -72,34 +73,28 @@ def correlation(
     w_shape: tuple[int, ...],
     dtype: np.dtype[Any],
 ) -> Correlation:
+    """Lay out a correlation of n images of c channels at ``positions`` windows; ``phases`` are those of rows and columns."""
     offsets = [[offset for taps in axis for offset, _ in taps] for axis in phases]
     top, left = (min(o) for o in offsets)
     reach = [max(o) - min(o) + 1 for o in offsets]
     blocks = divide(n, positions, c, step, (top, left), reach, dtype.itemsize)
 
-    # Neighbouring kernel columns that meet neighbouring pixels make one run, if all phases have equally many.
     counts = {len(taps) for taps in phases[1]}
     neighbours = all(b[0] - a[0] == 1 for taps in phases[1] for a, b in zip(taps, taps[1:], strict=False))
-    joined = counts.pop() if len(counts) == 1 and neighbours else 1
-    table, a_runs, weights = [], [], []
+    joined = counts.pop() if len(counts) == 1 and neighbours else 1  # all runs must have the same length
+    table, pixels, weights = [], [], []
     for row, row_taps in enumerate(phases[0]):
         for col, col_taps in enumerate(phases[1]):
-            begin = len(a_runs)
+            begin = len(pixels)
             for y, i in row_taps:
-                for at, (x, j) in enumerate(col_taps):
+                for x, j in col_taps:
+                    pixels.append(((y - top) * blocks.window_cols + x - left) * c)
                     weights.append((i * w_shape[1] + j) * w_shape[2] * w_shape[3])
-                    if at % joined == 0:
-                        a_runs.append(((y - top) * blocks.window_cols + x - left) * c)
-            table.append((row, col, begin, len(a_runs)))
-    return Correlation(
-        blocks,
-        np.array(table),
-        out_step,
-        np.array(a_runs),
-        np.arange(len(a_runs)) * joined * c * panel_width(dtype),
-        joined * c,
-        np.array(weights),
-    )
+            table.append((row, col, begin // joined, len(pixels) // joined))
+    taps, length = np.array(pixels), joined * c
+    runs = taps[::joined].copy()
+    packed = np.arange(runs.size) * length * panel_width(dtype)
+    return Correlation(blocks, np.array(table), out_step, taps, np.array(weights), runs, packed, length)
 
 
 def divide(n: int, positions: Pair, c: int, step: Pair, origin: Pair, reach: Pair, itemsize: int) -> Blocks:
@@ -115,6 +110,7 @@ def divide(n: int, positions: Pair, c: int, step: Pair, origin: Pair, reach: Pai
 
 @jit()
 def count_blocks(blocks: Blocks) -> int:
+    """The number of blocks."""
     return -(-blocks.n // blocks.images) * -(-blocks.height // blocks.rows) * -(-blocks.width // blocks.cols)
 
 
