@@ -43,9 +43,11 @@ class Boolean:
 
 @dataclass(frozen=True)
 class Sequence:
-    """A list of one to three arrays, all as ``item`` describes."""
+    """A list of ``least`` to ``most`` arrays of one shape, all as ``item`` describes."""
 
     item: Real
+    least: int = 1
+    most: int = 3
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of argument ``of``."""
+    """One axis of argument ``of``; None if it has none."""
 
     of: str = "x"
 
@@ -108,6 +110,11 @@ class Index:
 
 
 @dataclass(frozen=True)
+class Generator:
+    """A `numpy.random.Generator`."""
+
+
+@dataclass(frozen=True)
 class Examples:
     """Whole argument lists, where arguments depend on each other in ways that patterns cannot say: one mapping of specs for each."""
 
@@ -117,5 +124,5 @@ class Examples:
         object.__setattr__(self, "cases", cases)
 
 
-Spec = Real | Boolean | Sequence | Choice | Axis | Axes | Permutation | Reshaping | Broadcasting | Padding | Index
+Spec = Real | Boolean | Sequence | Choice | Axis | Axes | Permutation | Reshaping | Broadcasting | Padding | Index | Generator
 Domain = Mapping[str, Spec] | Examples

@@ -3,11 +3,11 @@
 import numpy as np
 
 from tinygen.autograd import Real, composite
-from tinygen.autograd.domain import Choice
+from tinygen.autograd.domain import Choice, Generator
 from tinygen.ops.elementwise import where
 
 
-@composite(domain={"x": Real(), "p": Choice(0.5), "rng": Choice(np.random.default_rng)})
+@composite(domain={"x": Real(), "p": Choice(0.5), "rng": Generator()})
 def dropout(x, p, rng):
     """Each element is set to 0 with probability p, and divided by 1 - p otherwise (Srivastava et al. 2014)."""
     kept = rng.random(np.shape(x), dtype=np.float32) >= p

@@ -1,0 +1,184 @@
+"""Hypothesis strategies for arrays and what goes with them. All shrink towards small, zero and contiguous."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.errors import InvalidArgument
+from hypothesis.extra import numpy as hnp
+from hypothesis.strategies import SearchStrategy
+from numpy.typing import DTypeLike
+
+from tinygen.autograd import Real, Tensor
+
+Shape = tuple[int, ...]
+
+GRID = 1024  # drawn values are multiples of 1/GRID where the range has enough of them: exact in float32, and readable
+LAYOUTS = ("C", "F", "strided", "reversed", "offset", "read-only", "zero-stride")
+SPECIAL = (math.inf, -math.inf, math.nan, 0.0, -0.0)
+
+
+def shapes(*, max_dims: int = 3, min_side: int = 0, max_side: int = 4) -> SearchStrategy[Shape]:
+    """Shapes of up to ``max_dims`` axes, none included."""
+    return hnp.array_shapes(min_dims=0, max_dims=max_dims, min_side=min_side, max_side=max_side)
+
+
+def broadcast_args(n: int, *, max_dims: int = 3, min_side: int = 0, max_side: int = 4) -> SearchStrategy[tuple[Shape, ...]]:
+    """``n`` shapes that broadcast together."""
+    return hnp.mutually_broadcastable_shapes(
+        num_shapes=n, max_dims=max_dims, min_side=min_side, max_side=max_side
+    ).map(lambda drawn: drawn.input_shapes)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A function that puts an array's values into memory in a certain way.
+
+    The values stay, but for ``zero-stride``, which repeats the first slice along the first axis. All but ``read-only`` and
+    ``zero-stride`` are writable.
+    """
+
+    name: str
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """A new array in this layout; ``x`` is left alone."""
+        if self.name == "F":
+            return np.array(x, order="F")
+        if self.name == "strided":
+            return np.repeat(x, 2, axis=-1)[..., ::2] if x.ndim else np.repeat(x, 2)[:1].reshape(())
+        if self.name == "reversed":
+            return np.flip(np.flip(x).copy())
+        if self.name == "offset":
+            return np.concatenate([np.zeros(1, x.dtype), x.ravel()])[1:].reshape(x.shape)
+        if self.name == "zero-stride":
+            return np.broadcast_to(x[:1].copy(), x.shape) if x.ndim and len(x) else x.copy()
+        made = np.array(x, order="C")
+        made.flags.writeable = self.name != "read-only"
+        return made
+
+
+def layouts() -> SearchStrategy[Layout]:
+    """Ways for an array to lie in memory, C order first: each a `Layout`, to be called with an array."""
+    return st.sampled_from([Layout(name) for name in LAYOUTS])
+
+
+def rngs() -> SearchStrategy[np.random.Generator]:
+    """Random generators."""
+    return st.integers(0, 2**32 - 1).map(np.random.default_rng)
+
+
+def arrays(
+    dtype: DTypeLike | SearchStrategy = np.float64,
+    shape: int | Shape | SearchStrategy = (),
+    *,
+    domain: Real | tuple[float, float] = (-2.0, 2.0),
+    avoid: Sequence[float] = (),
+    special: bool = False,
+    layout: str | Layout | SearchStrategy = "C",
+) -> SearchStrategy[np.ndarray]:
+    """Arrays of numbers.
+
+    Parameters
+    ----------
+    dtype, shape, layout : values or strategies of them; layout is one of ``LAYOUTS``, or what `layouts` draws
+    domain : the range of the values; or a `Real`, which says more, and whose shape pattern is not read
+    avoid : points, beside those of the domain, that values keep away from
+    special : let infinities, NaN, both zeros and the largest and smallest numbers occur too; only where the domain is a range
+
+    Raises
+    ------
+    hypothesis.errors.InvalidArgument : for a dtype that is not a number's, an empty domain or an unknown layout
+    """
+    spec = domain if isinstance(domain, Real) else Real(low=domain[0], high=domain[1])
+    points = (*spec.avoid, *avoid)
+    if not (math.isfinite(spec.low) and math.isfinite(spec.high) and spec.low <= spec.high):
+        raise InvalidArgument(f"domain must be a finite range (low, high), got ({spec.low}, {spec.high})")
+    if special and (spec.structure or spec.distinct or points):
+        raise InvalidArgument("special values have no structure, are not distinct and keep away from nothing")
+    if isinstance(layout, str) and layout not in LAYOUTS:
+        raise InvalidArgument(f"layout {layout!r} is unknown; choose one of {', '.join(LAYOUTS)}")
+    if not isinstance(dtype, SearchStrategy) and np.dtype(dtype).kind not in "fiu":
+        raise InvalidArgument(f"arrays: dtype {np.dtype(dtype)} is not a number's")
+    layout = Layout(layout) if isinstance(layout, str) else layout
+    return st.builds(_Arguments, _lazy(dtype), _lazy(shape), _lazy(layout)).flatmap(
+        lambda a: _values(np.dtype(a.dtype), (a.shape,) if isinstance(a.shape, int) else tuple(a.shape), spec, points, special).map(
+            a.layout
+        )
+    )
+
+
+def tensors(
+    dtype: DTypeLike | SearchStrategy = np.float64,
+    shape: int | Shape | SearchStrategy = (),
+    *,
+    requires_grad: bool = True,
+    **kwargs: Any,
+) -> SearchStrategy[Tensor]:
+    """Leaves of a graph. Parameters as for `arrays`."""
+    return arrays(dtype, shape, **kwargs).map(lambda x: Tensor(x, requires_grad))
+
+
+# ------------------------------------------------------------------------------------------------------------------- machinery
+
+
+@dataclass(frozen=True)
+class _Arguments:
+    dtype: Any
+    shape: Any
+    layout: Callable[[np.ndarray], np.ndarray]
+
+
+def _lazy(value: Any) -> SearchStrategy:
+    return value if isinstance(value, SearchStrategy) else st.just(value)
+
+
+def _values(
+    dtype: np.dtype, shape: Shape, spec: Real, avoid: tuple[float, ...], special: bool
+) -> SearchStrategy[np.ndarray]:
+    size = math.prod(shape)
+    if dtype.kind != "f":
+        allowed = np.arange(math.ceil(spec.low), math.floor(spec.high) + 1)
+    else:
+        steps = max(1, math.floor((spec.high - spec.low) * GRID))
+        if spec.distinct:
+            steps = max(1, math.floor((spec.high - spec.low) / spec.gap))
+        allowed = spec.low + np.arange(steps + 1) * ((spec.high - spec.low) / steps)
+    for point in avoid:
+        allowed = allowed[np.abs(allowed - point) >= spec.gap]
+    allowed = allowed[np.argsort(np.abs(allowed), kind="stable")]  # shrinking leads to the front
+    if len(allowed) < (size if spec.distinct else 1):
+        raise InvalidArgument(f"{spec} does not hold {size} values for shape {shape}")
+    places = st.lists(st.integers(0, len(allowed) - 1), min_size=size, max_size=size, unique=spec.distinct)
+    drawn = places.map(lambda k: allowed[k].astype(dtype).reshape(shape) if k else np.zeros(shape, dtype))
+    if special and dtype.kind == "f":
+        info = np.finfo(dtype)
+        extremes = [*SPECIAL, float(info.max), float(info.min), float(info.tiny), float(info.smallest_subnormal)]
+        which = st.lists(st.sampled_from([None, *extremes]), min_size=size, max_size=size)
+        drawn = st.builds(_with_special, drawn, which)
+    return drawn.map(lambda x: _structured(x, spec.structure)) if spec.structure else drawn
+
+
+def _with_special(x: np.ndarray, which: list[float | None]) -> np.ndarray:
+    flat = x.ravel()
+    for i, value in enumerate(which):
+        if value is not None:
+            flat[i] = value
+    return flat.reshape(x.shape)
+
+
+def _structured(x: np.ndarray, structure: str) -> np.ndarray:
+    """A matrix of a certain structure, and well conditioned, from any square matrix with entries of size up to about 2."""
+    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
+        raise InvalidArgument(f"{structure!r} needs square matrices, got shape {x.shape}")
+    n = x.shape[-1]
+    eye = np.eye(n, dtype=x.dtype)
+    if structure == "positive definite":
+        return x @ np.swapaxes(x, -1, -2) / n + eye
+    if structure in ("invertible", "triangular"):  # dominated by a diagonal that keeps its signs
+        off = x * (1 - eye) / (2 * n)
+        diagonal = np.where(x < 0, -1, 1).astype(x.dtype) * (1 + np.abs(x)) * eye
+        return off + diagonal
+    raise InvalidArgument(f"unknown structure {structure!r}")
