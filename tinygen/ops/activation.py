@@ -11,8 +11,7 @@ import kernels
 from tinygen.autograd import Real, primitive
 from tinygen.autograd.domain import Axis, Choice
 from tinygen.errors import DTypeError
-from tinygen.ops.elementwise import erf, exp, expm1, log1p, maximum, minimum, where
-from tinygen.ops.elementwise import abs as absolute
+from tinygen.ops.elementwise import erf, exp, expm1, logaddexp, minimum, where
 from tinygen.ops.reduction import logsumexp
 
 _KINKED = Real(avoid=(0.0,))
@@ -102,7 +101,7 @@ def _gelu_vjp(g, saved):
     return {"x": kernels.activate_grad(g, saved, "gelu")}
 
 
-@primitive(domain=Real(avoid=(0.0,)), composition=lambda x: maximum(x, 0) + log1p(exp(-absolute(x))))
+@primitive(domain=Real(), composition=lambda x: logaddexp(x, 0))
 def softplus(x):
     """Elementwise log(1 + eˣ), without overflow; its derivative is σ(x)."""
     return kernels.activate(floating(x, "softplus"), "softplus")

@@ -49,7 +49,7 @@ def _check_images(operation, **arrays):
             raise ShapeError(f"{operation}: {name} needs four axes {letters}, got shape {array.shape}")
 
 
-@primitive(domain={"x": Real("n h=4:7 w=4:7 c"), "w": Real("p q c d"), "b": Real("d", optional=True), **_GEOMETRY})
+@primitive(domain={"x": Real("n=1:2 h=3:4 w=5:6 c=1:2"), "w": Real("p q c d=1:2"), "b": Real("d", optional=True), **_GEOMETRY})
 def conv2d(x, w, b=None, stride=1, padding=0, dilation=1):
     """Convolution of images (cross-correlation, as the field has it).
 
@@ -100,13 +100,13 @@ def _show(shape):
 @primitive(
     domain=Examples(
         {
-            "y": Real("n h=2:4 w=2:4 d"),
-            "w": Real("p=2:2 q=2:2 c d"),
+            "y": Real("n=1:2 h=2:3 w=2:3 d=1:2"),
+            "w": Real("p=2:2 q=2:2 c=1:2 d"),
             "size": Choice(None),
             "stride": Choice(1, 2),
             "padding": Choice(0, 1),
         },
-        {"y": Real("n h=2:2 w=2:2 d"), "w": Real("p=2:2 q=2:2 c d"), "size": Choice((4, 5), (5, 4)), "stride": Choice(2)},
+        {"y": Real("n=1:2 h=2:2 w=2:2 d=1:2"), "w": Real("p=2:2 q=2:2 c=1:2 d"), "size": Choice((4, 5), (5, 4)), "stride": Choice(2)},
     )
 )
 def conv2d_input_grad(y, w, size=None, stride=1, padding=0, dilation=1):
@@ -136,10 +136,10 @@ def _in_size(size, kernel, stride, padding, dilation):
 
 @primitive(
     domain=Examples(
-        {"x": Real("n=2:2 h=4:4 w=5:5 c"), "y": Real("n=2:2 p=3:3 q=4:4 d"), "kernel": Choice((2, 2))},
+        {"x": Real("n=1:2 h=3:3 w=4:4 c=1:2"), "y": Real("n p=2:2 q=3:3 d=1:2"), "kernel": Choice((2, 2))},
         {
-            "x": Real("n=2:2 h=4:4 w=5:5 c"),
-            "y": Real("n=2:2 p=2:2 q=2:2 d"),
+            "x": Real("n=1:2 h=4:4 w=5:5 c=1:2"),
+            "y": Real("n p=2:2 q=2:2 d=1:2"),
             "kernel": Choice((2, 2), (2, 3)),
             "stride": Choice(2),
         },
@@ -176,8 +176,8 @@ conv2d_weight_grad.vjp(
 
 @composite(
     domain={
-        "x": Real("n h=2:4 w=2:4 c"),
-        "w": Real("p=2:3 q=2:3 c d"),
+        "x": Real("n=1:2 h=2:3 w=2:3 c=1:2"),
+        "w": Real("p=2:3 q=2:3 c d=1:2"),
         "b": Real("d", optional=True),
         "stride": Choice(2, 3),
         "padding": Choice(0, 1),
@@ -220,8 +220,8 @@ def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0):
 
 @composite(
     domain={
-        "x": Real("n l=4:7 c"),
-        "w": Real("k c d"),
+        "x": Real("n=1:2 l=5:6 c=1:2"),
+        "w": Real("k c d=1:2"),
         "b": Real("d", optional=True),
         "stride": Choice(1, 2),
         "padding": Choice(0, 2),

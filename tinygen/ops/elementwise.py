@@ -52,15 +52,15 @@ def power(a, b):
     return a**b if isinstance(a, np.ndarray) else np.power(a, b)  # the operator has short cuts for squares and roots
 
 
-def _one_less(b):
-    """b - 1, or any finite exponent where b = 0, so that 0 · a⁻¹ is not NaN at a = 0."""
+def _one_less(a, b):
+    """b - 1, or any finite exponent where a = b = 0, so that 0 · 0⁻¹ is not NaN."""
     if isinstance(b, int | float):
         return b - 1 if b else 0
-    return where(equal(b, 0), 0, b - 1)
+    return where(logical_and(equal(a, 0), equal(b, 0)), 0, b - 1)
 
 
 power.vjp(
-    a=lambda g, a, b: g * (b * power(a, _one_less(b))),
+    a=lambda g, a, b: g * (b * power(a, _one_less(a, b))),
     b=lambda g, out, a: g * (out * log(where(equal(a, 0), 1, a))),
 )
 
@@ -230,11 +230,17 @@ def erf(x):
 erf.vjp(x=lambda g, x: g * (2 / math.sqrt(math.pi)) * exp(-x * x))
 
 
-@composite(domain=Real(), numpy=np.logaddexp)
+@primitive(domain=Real(), numpy=np.logaddexp)
 def logaddexp(a, b):
-    """Elementwise log(eᵃ + eᵇ), without overflow: the larger plus log(1 + e^-|a - b|)."""
-    larger = maximum(a, b)
-    return larger + log1p(exp(minimum(a, b) - larger))
+    """Elementwise log(eᵃ + eᵇ), without overflow: each argument's derivative is its share of the sum."""
+    return np.logaddexp(a, b)
+
+
+def _share(g, out, a):
+    return g * exp(a - where(equal(out, -math.inf), 0, out))  # -inf - -inf would be NaN
+
+
+logaddexp.vjp(a=lambda g, out, a: _share(g, out, a), b=lambda g, out, b: _share(g, out, b))
 
 
 # ------------------------------------------------------------------------------------------------------------------- selection
@@ -364,7 +370,7 @@ def isnan(x):
 # ------------------------------------------------------------------------------------------------------------------------ cast
 
 
-@primitive(domain={"x": Real(), "dtype": Choice(np.float32, np.float64)}, numpy=np.astype)
+@primitive(domain={"x": Real(), "dtype": Choice(np.float64)}, numpy=np.astype)
 def astype(x, dtype):
     """x with another dtype. The gradient is cast back by the engine."""
     return np.asarray(x).astype(dtype)

@@ -26,7 +26,16 @@ def getitem(x, index):
 getitem.vjp(x=lambda g, x_shape, index: scatter(g, index, x_shape))
 
 
-@primitive(domain=Examples({"values": Real("n=3:3 m"), "index": Choice([0, 2, 4], [1, 1, 3], slice(1, 4)), "shape": Choice((5, 1), (6, 3))}))
+@primitive(
+    domain=Examples(
+        {
+            "values": Real("n=3:3 m=2:2"),
+            "index": Choice([0, 2, 4], [1, 1, 3], slice(1, 4), (slice(1, 4), [1, 0])),
+            "shape": Choice((5, 2), (6, 2)),
+        },
+        {"values": Real("m=2:2"), "index": Choice([0, 2], 1, ..., (..., None, slice(None))), "shape": Choice((3, 2))},
+    )
+)
 def scatter(values, index, shape):
     """Zeros of ``shape`` with ``values`` added at ``index``: the adjoint of ``x[index]``.
 

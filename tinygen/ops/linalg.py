@@ -66,7 +66,9 @@ def matmul(a, b):
 
 @primitive(
     domain=Examples(
-        {"subscripts": Choice("ij,jk->ik", "ij,jk->k", "ij,jk->"), "operands": Sequence(Real("i j"))},
+        {"subscripts": Choice("ij->ij", "ij->ji", "ij->j", "ij->"), "operands": Sequence(Real("i j"), 1, 1)},
+        {"subscripts": Choice("ij,jk->ik", "ij,kj->k", "ij,kl->", "ij,ij->ij"), "operands": Sequence(Real("n n"), 2, 2)},
+        {"subscripts": Choice("ij,jk,kl->il", "ij,ij,ik->j"), "operands": Sequence(Real("n n"), 3, 3)},
     )
 )
 def contraction(subscripts, operands):
@@ -79,10 +81,10 @@ def _contraction_adjoint(g, subscripts, operands):
     terms = inputs.split(",")
     gradients = []
     for i, term in enumerate(terms):
-        others = [(t, o) for j, (t, o) in enumerate(zip(terms, operands, strict=True)) if j != i]
-        summed = [c for c in term if c not in output and all(c not in t for t, _ in others)]  # in this operand alone
-        ones = [(c, np.ones(operands[i].shape[term.index(c)], g.dtype)) for c in summed]
-        parts = [(output, g), *others, *ones]
+        parts = [(output, g), *((t, o) for j, (t, o) in enumerate(zip(terms, operands, strict=True)) if j != i)]
+        for c, n in zip(term, operands[i].shape, strict=True):
+            if all(c not in t or o.shape[t.index(c)] == 1 for t, o in parts):  # its size is this operand's alone
+                parts.append((c, np.ones(n, g.dtype)))
         gradients.append(contraction(",".join(t for t, _ in parts) + "->" + term, [o for _, o in parts]))
     return gradients
 
@@ -175,7 +177,7 @@ def slogdet(a):
 def cholesky(a):
     """Lower triangular L with L Lᵀ = A, for symmetric positive definite A of which only the lower triangle is read.
 
-    The gradient is the symmetric one (Murray 2016, "Differentiation of the Cholesky decomposition", eq. 10).
+    The gradient is in the lower triangle too (Murray 2016, "Differentiation of the Cholesky decomposition", eq. 10).
 
     Raises
     ------
@@ -190,7 +192,7 @@ def _cholesky_adjoint(g, out):
     inner = matrix_product(_transposed(out), g) * half
     left = solve_triangular(_transposed(out), inner, False)  # L⁻ᵀ Φ
     whole = _transposed(solve_triangular(_transposed(out), _transposed(left), False))  # ... L⁻¹
-    return 0.5 * (whole + _transposed(whole))
+    return (whole + _transposed(whole)) * half
 
 
 cholesky.vjp(a=_cholesky_adjoint)

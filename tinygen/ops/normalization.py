@@ -21,7 +21,7 @@ def _group_norm_composed(x, groups, weight, bias, eps):
 
 @primitive(
     domain={
-        "x": Real("n h=2:3 w=2:3 c=4:4"),
+        "x": Real("n=1:2 h=1:2 w=2:2 c=4:4"),
         "groups": Choice(1, 2, 4),
         "weight": Real("c"),
         "bias": Real("c"),
@@ -64,7 +64,7 @@ def _layer_norm_composed(x, weight, bias, eps):
 
 
 @primitive(
-    domain={"x": Real("n m c=3:5"), "weight": Real("c"), "bias": Real("c"), "eps": Choice(1e-5, 0.1)},
+    domain={"x": Real("n=1:2 m=1:2 c=3:4"), "weight": Real("c"), "bias": Real("c"), "eps": Choice(1e-5, 0.1)},
     composition=_layer_norm_composed,
 )
 def layer_norm(x, weight, bias, eps=1e-5):

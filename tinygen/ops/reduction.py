@@ -5,13 +5,14 @@ import math
 import numpy as np
 
 from tinygen.autograd import Real, composite, primitive
-from tinygen.autograd.domain import Axes, Axis, Choice
+from tinygen.autograd.domain import Axes, Axis, Choice, Examples
 from tinygen.errors import ShapeError
 from tinygen.ops.elementwise import abs, astype, equal, exp, log, sqrt, where
 from tinygen.ops.shape import broadcast_to, flip, reshape
 
 _REDUCTION = {"x": Real("..."), "axis": Axes(), "keepdims": Choice(False, True)}
 _DISTINCT = {"x": Real("...", distinct=True), "axis": Axes(), "keepdims": Choice(False, True)}
+_SPREAD = {"x": Real("n=2:3 m=2:3", distinct=True), "axis": Axes(), "keepdims": Choice(False, True)}
 
 
 def _axes(axis, ndim):
@@ -57,7 +58,7 @@ def var(x, axis=None, keepdims=False):
     return mean(centred * centred, axis, keepdims)
 
 
-@composite(domain=_DISTINCT, numpy=np.std)
+@composite(domain=_SPREAD, numpy=np.std)
 def std(x, axis=None, keepdims=False):
     """Standard deviation over axes (``ddof=0``); its derivative is infinite where all elements are equal."""
     return sqrt(var(x, axis, keepdims))
@@ -118,7 +119,16 @@ def _direction(g, out, x, axis):
 euclidean_norm.vjp(x=_direction)
 
 
-@composite(domain={"x": Real("...", distinct=True, avoid=(0.0,)), "ord": Choice(None, 1, 2, math.inf), "axis": Axis(), "keepdims": Choice(False, True)}, numpy=np.linalg.norm)
+_OFF_ZERO = Real("n m", distinct=True, avoid=(0.0,))
+
+
+@composite(
+    domain=Examples(
+        {"x": _OFF_ZERO, "ord": Choice(None, 1, 2, math.inf), "axis": Axis(), "keepdims": Choice(False, True)},
+        {"x": Real(distinct=True, avoid=(0.0,)), "ord": Choice(None), "axis": Axes(), "keepdims": Choice(False, True)},
+    ),
+    numpy=np.linalg.norm,
+)
 def norm(x, ord=None, axis=None, keepdims=False):
     """Norm of vectors along an axis, or of all elements together.
 
