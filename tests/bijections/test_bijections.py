@@ -1,4 +1,4 @@
-"""Every bijection inverts, and its log-determinants are those of the dense Jacobian, at parameters that are not the identity's."""
+"""Every bijection inverts, and has its dense Jacobian's log-determinants, at parameters far from the identity's."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -160,7 +160,7 @@ def test_float32_stays(make: Make) -> None:
     assert b(x[:0])[1].shape == (0,)
 
 
-# ---------------------------------------------------------------------------------------------------------------------- ActNorm
+# ------------------------------------------------------------------------------------------------------------- ActNorm
 
 
 @pytest.mark.parametrize("shape", [(64, 3), (16, 4, 5, 3)])
@@ -209,7 +209,7 @@ def test_actnorm_only_centres_what_does_not_vary(x: Array) -> None:
     assert np.isfinite(log_det.data).all()
 
 
-# ----------------------------------------------------------------------------------------------------------------------- errors
+# -------------------------------------------------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(
