@@ -3,6 +3,7 @@
 from tinygen.models.common import Scaling
 from tinygen.models.ddpm import DDPM, NoiseSchedule
 from tinygen.models.denoisers import TimeMLP, UNet
+from tinygen.models.flow import Flow, realnvp
 from tinygen.models.gan import GAN
 from tinygen.models.vae import VAE, Autoencoder, BernoulliLikelihood, GaussianLikelihood
 
@@ -12,9 +13,11 @@ __all__ = [
     "VAE",
     "Autoencoder",
     "BernoulliLikelihood",
+    "Flow",
     "GaussianLikelihood",
     "NoiseSchedule",
     "Scaling",
     "TimeMLP",
     "UNet",
+    "realnvp",
 ]
