@@ -39,10 +39,12 @@ def assert_same_bits_on_all_thread_counts(compute: Callable[[], Any]) -> None:
     try:
         for threads in (1, 2, 3):
             runtime.set_num_threads(threads)
-            results.append([np.asarray(part).tobytes() for part in compute()])
+            # All are kept until the end: in the memory of a freed result, elements that were forgotten would be right.
+            results.append(list(compute()))
     finally:
         runtime.set_num_threads(before)
-    assert results[0] == results[1] == results[2]
+    for one, two, three in zip(*results, strict=True):
+        assert one.tobytes() == two.tobytes() == three.tobytes()
 
 
 def assert_close(actual: np.ndarray, expected: np.ndarray, tolerance: Any) -> None:
