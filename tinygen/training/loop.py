@@ -75,7 +75,7 @@ class _State:
     step: int = 0
     seconds: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)  # of metrics since the last row
-    count: int = 0
+    counts: dict[str, int] = field(default_factory=dict)  # of steps in each sum: some report a metric now and then
     last: dict[str, float] = field(default_factory=dict)  # the last row
 
     def notes(self) -> dict[str, Any]:
@@ -83,14 +83,14 @@ class _State:
             "step": self.step,
             "seconds": self.seconds,
             "sums": self.sums,
-            "count": self.count,
+            "counts": self.counts,
             "last": self.last,
             "rng": self.rng.bit_generator.state,
             "threads": get_num_threads(),
         }
 
     def restore(self, notes: Mapping[str, Any]) -> None:
-        for name in ("step", "seconds", "sums", "count", "last"):
+        for name in ("step", "seconds", "sums", "counts", "last"):
             setattr(self, name, notes[name])
         self.rng.bit_generator.state = notes["rng"]
 
@@ -191,14 +191,14 @@ def fit(
                 ema.update()
             state.step += 1
             state.seconds += time.perf_counter() - started
-            state.count += 1
             for name, value in metrics.items():
                 state.sums[name] = state.sums.get(name, 0.0) + float(value)
+                state.counts[name] = state.counts.get(name, 0) + 1
             now = fraction()
             bar.advance(state.step, now, metrics)
             if int(now * METRICS_ROWS) > int(before * METRICS_ROWS) or now >= 1:
-                state.last = {name: total / state.count for name, total in state.sums.items()}
-                state.sums, state.count = {}, 0
+                state.last = {name: total / state.counts[name] for name, total in state.sums.items()}
+                state.sums, state.counts = {}, {}
                 if metrics_file:
                     metrics_file.append({"step": state.step, "seconds": round(state.seconds, 3)} | state.last)
             if run and preview and frame <= previews and now >= (frame / previews) ** 2:
