@@ -143,7 +143,7 @@ class Album:
 
     def warped_grid(self) -> Figure:
         """Where the flow takes a square grid."""
-        title = self.caption("a square grid of latent space, mapped to data")
+        title = self.caption("a latent grid, taken to data")
         inverse = lambda z: self.model.bijection.inverse(z)[0].numpy()  # noqa: E731
         return viz.warped_grid(inverse, self.box, data=self.examples.held_out[:POINTS], title=title)
 

@@ -9,7 +9,10 @@ from tinygen.viz.style import ACCENT, FAINT, INK, TITLE, canvas
 
 
 def loss_curves(rows: Sequence[Mapping[str, float]], *, title: str = "") -> Figure:
-    """Each metric of a run over its steps, in a panel of its own with the last value at its end.
+    """Each metric of a run over its steps, in a panel of its own with its last value above.
+
+    The scale is that of the last 19 parts in 20, which the first steps often dwarf; it is logarithmic where these span
+    a factor of 50.
 
     Parameters
     ----------
@@ -23,11 +26,11 @@ def loss_curves(rows: Sequence[Mapping[str, float]], *, title: str = "") -> Figu
     for name, ax in zip(names, axes, strict=False):
         step, value = np.array([(row["step"], row[name]) for row in rows if name in row], float).T
         ax.plot(step, value, color=ACCENT, linewidth=1.4, marker="o" if len(step) == 1 else None)
-        if value.min() > 0 and value.max() > 50 * value.min():
+        settled = value[len(value) // 20 :]
+        if settled.min() > 0 and settled.max() > 50 * settled.min():
             ax.set_yscale("log")
         else:
-            low, high = _range(value)
-            ax.set_ylim(low, high)
+            ax.set_ylim(*_range(settled))
         ax.set_title(name.replace("_", " "), **TITLE)
         ax.set_title(f"{value[-1]:.4g}", loc="right", fontsize=11, color=ACCENT)
         ax.spines[["top", "right"]].set_visible(False)
@@ -42,8 +45,7 @@ def loss_curves(rows: Sequence[Mapping[str, float]], *, title: str = "") -> Figu
 
 
 def _range(value: np.ndarray) -> tuple[float, float]:
-    """The limits of an axis: everything, but for the first values if they dwarf the rest."""
-    settled = value[len(value) // 20 :]
-    low, high = settled.min(), settled.max()
+    """The limits of an axis that shows all values."""
+    low, high = value.min(), value.max()
     margin = 0.08 * (high - low) or 0.5 * abs(high) or 1.0
     return low - margin, high + margin
