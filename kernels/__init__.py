@@ -19,8 +19,8 @@ MARKER = "tinygen"  # distinguishes this package from other distributions that i
 _MODULE_OF = {
     "activate": "activation",
     "activate_grad": "activation",
-    "linear": "linear",
-    "linear_grad": "linear",
+    "linear": "affine",
+    "linear_grad": "affine",
     "conv2d": "convolution",
     "conv2d_input_grad": "convolution",
     "conv2d_weight_grad": "convolution",

@@ -202,7 +202,7 @@ def conv2d(
 ) -> Array:
     """`reference.conv2d`, compiled: 2 N H' W' kh kw C_in C_out FLOPs in float32 or float64.
 
-    Sequences are fastest as images (N, 1, L, C); (N, L, 1, C) with a kernel (k, 1) is taken as such.
+    Sequences are fastest as images (N, 1, L, C): neighbouring pixels should be neighbouring columns.
 
     Raises
     ------
@@ -375,7 +375,7 @@ def _weight_sums(x: Array, g: Array, taps: list[Taps], step: Pair, kernel: Pair)
         _sum_over_pixels, 2 * rows.size * g.size / (5 * width), sums, x, g, blocks,
         np.pad(rows, pad, mode="edge"), np.pad(np.arange(rows.size) * panels * width, pad, mode="edge"),
     )  # fmt: skip
-    return sums.sum(axis=0).reshape(rows.size, -1)[:, :c_out].reshape(*kernel, c_in, c_out)
+    return np.ascontiguousarray(sums.sum(axis=0).reshape(rows.size, -1)[:, :c_out]).reshape(*kernel, c_in, c_out)
 
 
 def _output_size(

@@ -194,13 +194,12 @@ def check(operation: str, name: str, value: Any, axes: str | None = None, dtype:
     TypeError : not an ndarray, or another dtype
     ValueError : another number of axes
     """
+    accepted = _FLOATS if dtype is None else (dtype,)
     dimensions = None if axes is None else axes.count(",") + 1
-    if type(value) is np.ndarray and value.dtype is dtype and value.ndim == dimensions and value.flags.carray:
-        return value  # the usual case, in a third of the time
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{operation}: {name} must be a numpy.ndarray, not {type(value).__name__}")
-    if value.dtype != dtype if dtype is not None else value.dtype not in _FLOATS:
-        expected = "float32 or float64" if dtype is None else f"{dtype}, as the other arguments have"
+    if value.dtype not in accepted:
+        expected = " or ".join(map(str, accepted)) + ("" if dtype is None else ", as the other arguments have")
         raise TypeError(
             f"{operation}: {name} has dtype {value.dtype} but must have {expected}; convert it with {name}.astype(...)"
         )

@@ -100,7 +100,7 @@ def correlation(
 def divide(n: int, positions: Pair, c: int, step: Pair, origin: Pair, reach: Pair, itemsize: int) -> Blocks:
     """Choose blocks whose windows fit a core's cache, but at least eight of them if there is enough to do."""
     height, width = positions
-    target = max(8 * ROWS, min(784, 196_608 // (itemsize * c * step[0] * step[1]), n * height * width // 8))
+    target = max(8 * ROWS, min(784, 196_608 // (itemsize * max(c, 1) * step[0] * step[1]), n * height * width // 8))
     cols = -(-width // -(-width // target))
     rows = -(-height // -(-height // max(1, target // width)))
     images = max(1, min(n, target // (height * width)))
