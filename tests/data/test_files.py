@@ -212,12 +212,13 @@ def test_folder_round_trip(tmp_path: Path, channels: tuple[int, ...]) -> None:
     assert load(tmp_path, size=3).x.shape == (11, 3, 2, *(channels or (1,)))
 
 
-def test_folder_of_jpegs(tmp_path: Path) -> None:
+def test_folder_of_jpegs_and_pngs(tmp_path: Path) -> None:
     ramp = np.broadcast_to(np.linspace(0, 255, 16, dtype=np.uint8)[:, None, None], (16, 16, 3))
-    Image.fromarray(ramp).save(tmp_path / "a.jpg")
-    Image.fromarray(ramp[::-1]).save(tmp_path / "b.JPEG")
+    for name in ("a.jpg", "b.JPEG", "c.png"):
+        Image.fromarray(ramp).save(tmp_path / name)
+        ramp = ramp[::-1]
     data = load(tmp_path)
-    np.testing.assert_allclose(data.x, np.stack([ramp, ramp[::-1]]) / 255, atol=0.03)  # JPEG is lossy
+    np.testing.assert_allclose(data.x, np.stack([ramp[::-1], ramp, ramp[::-1]]) / 255, atol=0.03)  # JPEG is lossy
 
 
 def test_folder_without_pictures(tmp_path: Path) -> None:
