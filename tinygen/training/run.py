@@ -63,8 +63,11 @@ class MetricsFile:
         self.names: list[str] = []
         kept: list[dict[str, str]] = []
         if last_step:
-            with open(self.path, newline="") as file:
-                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= last_step]
+            try:
+                with open(self.path, newline="") as file:
+                    kept = [row for row in csv.DictReader(file) if int(row["step"]) <= last_step]
+            except (OSError, KeyError, ValueError) as error:
+                raise DataError(f"cannot read {self.path}, which a resumed run adds to: {error!r}") from None
             self.names = list(kept[0]) if kept else []
         write_atomically(self.path, self._text(kept, header=bool(kept)).encode())
 
