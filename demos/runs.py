@@ -4,7 +4,7 @@ import copy
 import io
 import sys
 from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from demos.examples import Examples, find, kind_of
 from demos.pictures import FILES, PREVIEWS, Album
 from demos.table import DEMOS, Demo, Recipe
 from tinygen import training, viz
-from tinygen.errors import DataError
+from tinygen.errors import DataError, OutputError
 from tinygen.files import write_atomically
 from tinygen.models.common import Scaling, evaluation
 from tinygen.training import Run
@@ -201,5 +201,7 @@ def _clear(run: Run) -> None:
     names = [f"{name}.png" for name in FILES] + ["animation.gif", "samples.npy"]
     old = [run.summary, run.checkpoint, *(run.folder / name for name in names), *(run.folder / PREVIEWS).glob("*.png")]
     for path in old:
-        with suppress(FileNotFoundError):
-            path.unlink()
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot remove {path}: {error.strerror}; choose another folder with --out") from None
