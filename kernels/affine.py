@@ -1,13 +1,16 @@
 """The fused linear layer ``activate(x @ w + b)`` and its gradient.
 
-A matrix product is the plainest use of `multiply_tile`: one run, rows of equal distance. B is read where it lies: its panels
-are columns that start ``panel_width`` apart, and the last one overlaps its neighbour when the columns do not come out even.
-The bias is the tile's initial value, and the activation is applied while a few rows are still in the cache, so both are almost
-free.
+A matrix product is the plainest use of `multiply_tile`: one run, rows of equal distance. B is read where it lies: its
+panels are columns that start ``panel_width`` apart, and the last one overlaps its neighbour when the columns do not
+come out even. The bias is the tile's initial value, and the activation is applied while a few rows are still in the
+cache, so both are almost free.
 
-Products with fewer columns than one panel are left to BLAS, all others are ours. Measured on two AVX2 cores, float32: ours takes
-0.7 to 1.0 of OpenBLAS's time from 64 × 32 × 128 to 8192 × 64 × 256, but 16 columns would be computed where 1 or 2 are wanted.
+Which way a product goes depends on its shape alone. With fewer columns than a panel most of a tile would be wasted: up
+to `FEW` are scalar products, and those between are left to BLAS. Everything else is ours, which on one AVX2 core takes
+0.8 to 1.2 of the time of OpenBLAS (64 × 32 × 128 to 8192 × 64 × 256, float32) and leaves none of its threads spinning.
 """
+
+from typing import Any
 
 import numpy as np
 
@@ -38,18 +41,21 @@ def linear(
         b = check("linear", "b", b, "N", x.dtype)
         if b.size != n:
             raise ValueError(f"linear: {show('b', 'N', b.shape)} and {show('w', 'K,N', w.shape)} differ in N")
-    if _for_blas(m, n, k, x.dtype):
-        z = x @ w
+    few = 0 < n <= FEW
+    if k == 0 or (not few and _for_blas(m, n, k, x.dtype)):
+        product: Array = x @ w
         if b is not None:
-            z += b
-        return (z, z) if kind == IDENTITY else activate(z, activation, alpha)
-    if b is None:
-        b = np.zeros(n, x.dtype)
+            product += b
+        return (product, product) if kind == IDENTITY else activate(product, activation, alpha)
+    bias = np.zeros(n, x.dtype) if b is None else b
     y = np.empty((m, n), x.dtype)
     z = np.empty_like(y) if activation in ("silu", "gelu") else y
-    nanoseconds = _duration(m, n, k, x.dtype) + m * n * NANOSECONDS[activation]
     keep = kind == IDENTITY or z is not y
-    run(_multiply, nanoseconds, z, keep, x, k, 1, w, b, y, kind, alpha, panel_width(x.dtype))
+    nanoseconds = _duration(m, n, k, x.dtype) + m * n * NANOSECONDS[activation]
+    if few:
+        run(_multiply_few, nanoseconds, z, keep, x, w, bias, y, kind, alpha)
+    else:
+        run(_multiply, nanoseconds, z, keep, x, k, 1, w, bias, y, kind, alpha, panel_width(x.dtype))
     return y, z
 
 
@@ -90,18 +96,22 @@ def linear_grad(
     )
 
 
+FEW = 4
+"""Columns up to which `linear` computes each element by itself, as a scalar product."""
+
 DEPTH = 512
 """Rows of the right-hand side that are passed through at once."""
 
 PART = 64
-"""Rows whose cotangents are added up at once for the bias: fixed, so that threads do not change the order of summation."""
+"""Rows whose cotangents are added up at once for the bias: fixed, so that threads do not change the sum."""
 
 
-def _for_blas(m: int, n: int, k: int, dtype: np.dtype) -> bool:
+def _for_blas(m: int, n: int, k: int, dtype: np.dtype[Any]) -> bool:
+    """Whether an (m, k) by (k, n) product is better left to BLAS."""
     return n < panel_width(dtype) or m == 0 or k == 0
 
 
-def _duration(m: int, n: int, k: int, dtype: np.dtype) -> float:
+def _duration(m: int, n: int, k: int, dtype: np.dtype[Any]) -> float:
     """Nanoseconds on one core: about 5 FLOPs for each column of a tile and nanosecond."""
     return 2 * m * n * k / (5 * panel_width(dtype))
 
@@ -181,6 +191,31 @@ def _multiply(
             for r in range(row, min(row + rows, m), ROWS):  # by tiles, so that vectors begin where they always do
                 last = min(r + ROWS, m) * n
                 forward(buffer[r * n - base : last - base], flat_y[r * n : last], kind, alpha)
+
+
+@jit(fastmath={"contract", "reassoc"})
+def _multiply_few(
+    worker: int, workers: int, z: Array, keep: bool, x: Array, w: Array, bias: Array, y: Array, kind: int, alpha: float
+) -> None:
+    """What `_multiply` does, by scalar products, whose sums the compiler may reorder so as to use vectors."""
+    (m, k), n = x.shape, w.shape[1]
+    columns = np.empty((n, k), w.dtype)
+    for j in range(n):
+        for i in range(k):
+            columns[j, i] = w[i, j]
+    buffer, flat_y = z.reshape(-1) if keep else np.empty(ROWS * n, y.dtype), y.reshape(-1)
+    first, end = share(worker, workers, -(-m // ROWS))
+    for row in range(first * ROWS, min(end * ROWS, m), ROWS):
+        last = min(row + ROWS, m)
+        base = 0 if keep else row * n
+        for r in range(row, last):
+            for j in range(n):
+                total = x.dtype.type(0)
+                for i in range(k):
+                    total += x[r, i] * columns[j, i]
+                buffer[r * n + j - base] = total + bias[j]
+        if kind != IDENTITY:
+            forward(buffer[row * n - base : last * n - base], flat_y[row * n : last * n], kind, alpha)
 
 
 @jit()

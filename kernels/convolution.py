@@ -1,8 +1,8 @@
 """Convolution of channels-last images and its two gradients, all on `multiply_tile` and without a matrix of patches.
 
-**Forward.** In an image padded with zeros, the window of an output pixel meets row i of the kernel in kw * C_in *neighbouring*
-numbers, and the weights (kh, kw, C_in, C_out) that multiply them are kw * C_in neighbouring rows of a matrix with C_out
-columns. So an output pixel is a sum of kh "runs" of products, and a tile computes ROWS output pixels at once.
+**Forward.** In an image padded with zeros, the window of an output pixel meets row i of the kernel in kw * C_in
+*neighbouring* numbers, and the weights (kh, kw, C_in, C_out) that multiply them are kw * C_in neighbouring rows of a
+matrix with C_out columns. So an output pixel is a sum of kh "runs" of products, and a tile computes ROWS pixels.
 
 **Input gradient.** The same correlation, of the cotangent with the kernel flipped and its channels exchanged. With a
 stride s, the input rows ``y = first + s * t`` of one residue meet only the kernel rows i with ``i * dilation = y + top
@@ -10,11 +10,11 @@ stride s, the input rows ``y = first + s * t`` of one residue meet only the kern
 stride seems to put between the cotangents.
 
 **Weight gradient.** Its row (i, j, c) is a sum over the output pixels of one number of the padded image times the C_out
-cotangents there: the same product, summed over pixels. Each of a fixed number of parts of the batch is summed for itself,
-then the parts in order, so that the bits do not depend on the number of threads.
+cotangents there: the same product, summed over pixels. Each of a fixed number of parts of the batch is summed for
+itself, then the parts in order, so that the bits do not depend on the number of threads.
 
-The work is divided into blocks, some images or a rectangle of one, whose padded window is copied to a buffer that stays in
-the cache.
+The work is divided into blocks, some images or a rectangle of one, whose padded window is copied to a buffer that stays
+in the cache.
 """
 
 from functools import lru_cache
@@ -207,7 +207,7 @@ def conv2d(
     Raises
     ------
     TypeError : an argument is not an ndarray or has another dtype
-    ValueError : shapes that do not fit, a stride or dilation below 1, negative padding, a kernel larger than the padded image
+    ValueError : shapes that do not fit, a stride or dilation below 1, negative padding, a kernel beyond the image
     """
     x, w = check("conv2d", "x", x, X_AXES), check("conv2d", "w", w, W_AXES, x.dtype)
     if b is not None:
@@ -236,8 +236,8 @@ def _forward_plan(
     dtype: np.dtype[Any],
 ) -> Correlation:
     out = _output_size("conv2d", x_shape[1:3], w_shape[:2], stride, padding, dilation)
-    phases = [forward_phases(w_shape[a], stride[a], padding[a][0], dilation[a]) for a in (0, 1)]
-    return correlation(x_shape[0], x_shape[3], out, stride, (1, 1), phases, w_shape, dtype)
+    rows, cols = (forward_phases(w_shape[a], padding[a][0], dilation[a]) for a in (0, 1))
+    return correlation(x_shape[0], x_shape[3], out, stride, (1, 1), (rows, cols), w_shape, dtype)
 
 
 def conv2d_input_grad(
@@ -277,8 +277,8 @@ def _input_grad_plan(
     dtype: np.dtype[Any],
 ) -> Correlation:
     positions = (-(-size[0] // stride[0]), -(-size[1] // stride[1]))
-    phases = [input_grad_phases(w_shape[a], stride[a], padding[a][0], dilation[a]) for a in (0, 1)]
-    return correlation(g_shape[0], g_shape[3], positions, (1, 1), stride, phases, w_shape, dtype)
+    rows, cols = (input_grad_phases(w_shape[a], stride[a], padding[a][0], dilation[a]) for a in (0, 1))
+    return correlation(g_shape[0], g_shape[3], positions, (1, 1), stride, (rows, cols), w_shape, dtype)
 
 
 def _run_correlation(
@@ -345,15 +345,15 @@ def conv2d_weight_grad(
     if exchanged:
         phases = [input_grad_phases(kernel[a], 1, padding[a][0], dilation[a])[0] for a in (0, 1)]
         return _weight_sums(g, x, phases, (1, 1), kernel).swapaxes(2, 3).copy()
-    phases = [forward_phases(kernel[a], stride[a], padding[a][0], dilation[a])[0] for a in (0, 1)]
+    phases = [forward_phases(kernel[a], padding[a][0], dilation[a])[0] for a in (0, 1)]
     return _weight_sums(x, g, phases, stride, kernel)
 
 
 def _weight_sums(x: Array, g: Array, taps: list[Taps], step: Pair, kernel: Pair) -> Array:
     """For each kernel element and channel of x, the sum over g's pixels of what the element meets in x times g."""
     (n, height, columns, c_out), c_in, width = g.shape, x.shape[3], panel_width(g.dtype)
-    top, left = (min(offset for offset, _ in axis) for axis in taps)
-    reach = tuple(max(offset for offset, _ in axis) - first + 1 for axis, first in zip(taps, (top, left), strict=True))
+    top, left = taps[0][0][0], taps[1][0][0]
+    reach = (taps[0][-1][0] - taps[0][0][0] + 1, taps[1][-1][0] - taps[1][0][0] + 1)
     if x.size == 0 or g.size == 0:
         return np.zeros((*kernel, c_in, c_out), g.dtype)
     blocks = divide(n, (height, columns), c_in, step, (top, left), reach, g.itemsize)
@@ -384,7 +384,8 @@ def _output_size(
     """The size of `conv2d`'s result, after a check of the geometry."""
     if min(*stride, *dilation) < 1 or min(*padding[0], *padding[1]) < 0 or min(kernel) < 1:
         raise ValueError(
-            f"{name}: kernel={kernel}, stride={stride} and dilation={dilation} must be at least 1, padding={padding} at least 0"
+            f"{name}: kernel={kernel}, stride={stride} and dilation={dilation} must be at least 1, "
+            f"padding={padding} at least 0"
         )
     span = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     padded = [s + sum(p) for s, p in zip(size, padding, strict=True)]
@@ -402,6 +403,6 @@ def _check_output(
     out = _output_size(name, size, kernel, stride, padding, dilation)
     if g.shape[1:3] != out:
         raise ValueError(
-            f"{name}: g has (H',W')={g.shape[1:3]} but an input of (H,W)={tuple(size)} gives (H',W')={out} with kernel={tuple(kernel)}, "
-            f"stride={stride}, padding={padding}, dilation={dilation}"
+            f"{name}: g has (H',W')={g.shape[1:3]} but an input of (H,W)={tuple(size)} gives (H',W')={out} with "
+            f"kernel={tuple(kernel)}, stride={stride}, padding={padding}, dilation={dilation}"
         )

@@ -1,9 +1,9 @@
 """The one inner loop of all products and convolutions: a block of C held in vector registers while A and B stream past.
 
-A processor multiplies and adds one or two whole vectors in every cycle, but loads hardly more than that, so each value that is
-loaded must be used several times. `multiply_tile` keeps `ROWS` × `VECTORS` vectors of C in registers; for each k it loads
-``VECTORS`` vectors of B's row k and ``ROWS`` single elements of A's column k, and uses every one of them
-``ROWS`` or ``VECTORS`` times::
+A processor multiplies and adds one or two whole vectors in every cycle, but loads hardly more than that, so each value
+that is loaded must be used several times. `multiply_tile` keeps `ROWS` × `VECTORS` vectors of C in registers; for each
+k it loads ``VECTORS`` vectors of B's row k and ``ROWS`` single elements of A's column k, and uses each of the former
+``ROWS`` and each of the latter ``VECTORS`` times::
 
                      B[k, 0:width]                      width = VECTORS * lanes
                  +-----------------+
@@ -14,8 +14,8 @@ Numba cannot be told to keep an array in registers, so the loop is written with 
 (Goto and van de Geijn 2008, "Anatomy of high-performance matrix multiplication", is where the tile comes from).
 
 What makes it serve convolutions, their gradients and matrix products alike is how it finds A: element (m, k) lies at
-``rows[m] + runs[q] + step * l`` where k = (q, l) counts through runs of equal length. Two tables of offsets then describe any
-window of an image, and nothing is ever copied into a matrix of patches.
+``rows[m] + runs[q] + step * l`` where k = (q, l) counts through runs of equal length. Two tables of offsets then
+describe any window of an image, and nothing is ever copied into a matrix of patches.
 """
 
 from functools import lru_cache
@@ -25,7 +25,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.registry import cpu_target
-from numba.extending import intrinsic
+from numba.extending import intrinsic as _typed_intrinsic
 
 from kernels.runtime import Array, jit
 
@@ -49,6 +49,9 @@ ROWS = 8 if _registers()[0] == 32 else 6  # 16 registers: 12 of C, 2 of B, 1 of 
 def panel_width(dtype: np.dtype[Any]) -> int:
     """The number of columns of a tile of this dtype."""
     return VECTORS * _registers()[1] // dtype.itemsize
+
+
+intrinsic: Any = _typed_intrinsic  # its type counts the typing context among the arguments of a call
 
 
 @intrinsic
@@ -81,7 +84,7 @@ def multiply_tile(  # type: ignore[no-untyped-def]
     start, start_at : the tile's initial rows are all ``start[start_at:]``, or what is in c if ``start_at < 0``
     a, a_at, a_rows, a_runs, a_step : A's element (r, (q, l)) is ``a[a_at + a_rows[row + r] + a_runs[q] + l * a_step]``
     b, b_at, b_runs, b_step : B's row (q, l) starts at ``b[b_at + b_runs[q] + l * b_step]``
-    run, end, length : the products with ``run <= q < end`` and ``0 <= l < length`` are summed; both ranges must not be empty
+    run, end, length : the products with ``run <= q < end`` and ``0 <= l < length`` are summed; neither may be empty
 
     All rows are read before the first is stored, so a tile may contain a row twice.
     """
@@ -196,7 +199,7 @@ def _declare(module, name, vector):  # type: ignore[no-untyped-def]
 def pack_panels(
     worker: int, workers: int, packed: Array, w: Array, taps: Array, k_step: int, n: int, n_step: int
 ) -> None:
-    """Lay a matrix out as `multiply_tile` reads B: panels of neighbouring columns, each contiguous, filled up with zeros.
+    """Lay a matrix out as `multiply_tile` reads B best: contiguous panels of columns, the last filled up with zeros.
 
     ``packed`` has shape (panels, taps.size, length, width); row (t, l) of the matrix has its ``n`` columns at
     ``w[taps[t] + l * k_step + j * n_step]``.

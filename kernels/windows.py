@@ -46,13 +46,13 @@ Taps = list[tuple[int, int]]
 """Along one axis: (offset of the source pixel from the window position, kernel index), by increasing offset."""
 
 
-def forward_phases(kernel: int, stride: int, before: int, dilation: int) -> list[Taps]:
+def forward_phases(kernel: int, before: int, dilation: int) -> list[Taps]:
     """Along one axis, `conv2d` has one phase: output t meets input ``t * stride + i * dilation - before``."""
     return [[(i * dilation - before, i) for i in range(kernel)]]
 
 
 def input_grad_phases(kernel: int, stride: int, before: int, dilation: int) -> list[Taps]:
-    """Solve that equation for the output: input ``first + t * stride`` meets outputs t + (first + before - i * dilation) / stride."""
+    """The equation solved for the output: ``first + t * stride`` meets t + (first + before - i * dilation) / stride."""
     return [
         [
             (numerator // stride, i)
@@ -73,16 +73,18 @@ def correlation(
     w_shape: tuple[int, ...],
     dtype: np.dtype[Any],
 ) -> Correlation:
-    """Lay out a correlation of n images of c channels at ``positions`` windows; ``phases`` are those of rows and columns."""
+    """Lay out a correlation of n images of c channels at ``positions`` windows, with the phases of rows and columns."""
     offsets = [[offset for taps in axis for offset, _ in taps] for axis in phases]
     top, left = (min(o) for o in offsets)
-    reach = [max(o) - min(o) + 1 for o in offsets]
+    reach = (max(offsets[0]) - top + 1, max(offsets[1]) - left + 1)
     blocks = divide(n, positions, c, step, (top, left), reach, dtype.itemsize)
 
     counts = {len(taps) for taps in phases[1]}
     neighbours = all(b[0] - a[0] == 1 for taps in phases[1] for a, b in zip(taps, taps[1:], strict=False))
     joined = counts.pop() if len(counts) == 1 and neighbours else 1  # all runs must have the same length
-    table, pixels, weights = [], [], []
+    table: list[tuple[int, int, int, int]] = []
+    pixels: list[int] = []
+    weights: list[int] = []
     for row, row_taps in enumerate(phases[0]):
         for col, col_taps in enumerate(phases[1]):
             begin = len(pixels)
