@@ -60,17 +60,18 @@ class ActNorm(Bijection):
 
 
 class Logit(Bijection):
-    """(0, 1) to the real line: z = log(y/(1 - y)) with y = α + (1 - 2α) x (Dinh et al. 2017, section 4.1).
+    """Pixels in [0, 1] to the real line: z = log(y/(1 - y)) with y = α + (1 - 2α) x (Papamakarios et al. 2017, MAF).
 
     log dz/dx = log(1 - 2α) - log y - log(1 - y) for each entry. The margin α keeps pixels of 0 and 1 finite; the image
     of a latent is within [-α/(1 - 2α), 1 + α/(1 - 2α)], a little beyond the data.
 
     Parameters
     ----------
-    alpha : the margin α
+    alpha : the margin α. A small one spreads the noise of dequantised black and white over a range like that of the
+        greys between; with the 0.05 of Dinh et al. (2017) it lies within a hundredth of the range, and is hard to fit.
     """
 
-    def __init__(self, alpha: float = 0.05) -> None:
+    def __init__(self, alpha: float = 1e-6) -> None:
         self.alpha = alpha
 
     def forward(self, x: Any) -> Pair:
