@@ -1,10 +1,11 @@
 """CPU kernels: plain functions from ndarrays to ndarrays, compiled by Numba.
 
-The package knows nothing of tensors or gradients and imports nothing else of the project. ``kernels.reference`` defines what every
-kernel computes, as naive NumPy; the compiled modules compute the same, fast. ``TINYGEN_KERNELS=reference`` in the environment makes
-the whole package resolve to the reference, to debug or to study.
+The package knows nothing of tensors or gradients and imports nothing else of the project. ``kernels.reference`` defines
+what every kernel computes, as naive NumPy; the compiled modules compute the same, fast. ``TINYGEN_KERNELS=reference``
+in the environment makes the whole package resolve to the reference, to debug or to study.
 
-The modules are loaded when a kernel is first asked for, because importing Numba takes longer than everything else together.
+The modules are loaded when a kernel is first asked for, because importing Numba takes longer than everything else
+together.
 """
 
 import importlib

@@ -1,7 +1,8 @@
 """What every kernel computes, written for the reader in plain NumPy.
 
-Arrays are channels-last: images ``(N, H, W, C)``, convolution weights ``(kh, kw, C_in, C_out)``. All floating arguments of one call
-share a dtype, float32 or float64, which is also the result's. Every function allocates its result, except `adam`, which works in place.
+Arrays are channels-last: images ``(N, H, W, C)``, convolution weights ``(kh, kw, C_in, C_out)``. All floating arguments
+of one call share a dtype, float32 or float64, which is also the result's. Every function allocates its result, except
+`adam`, which works in place.
 """
 
 import math
@@ -19,7 +20,8 @@ ACTIVATIONS = ("identity", "relu", "leaky_relu", "elu", "silu", "gelu", "softplu
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
-# ---------------------------------------------------------------------------------------------------------------- activations
+# ----------------------------------------------------------------------------------------------------------------
+# activations
 
 
 def activate(x: Array, kind: str, alpha: float = 0.0) -> tuple[Array, Array]:
@@ -34,8 +36,8 @@ def activate(x: Array, kind: str, alpha: float = 0.0) -> tuple[Array, Array]:
     Returns
     -------
     y : shape of x
-    saved : what `activate_grad` reads: x itself for ``silu`` and ``gelu``; y itself for the others, whose derivative is a function
-        of their value
+    saved : what `activate_grad` reads: x itself for ``silu`` and ``gelu``; y itself for the others, whose derivative is
+        a function of their value
     """
     y: Array
     if kind == "identity":
@@ -97,10 +99,13 @@ def _normal_cdf(x: Array) -> Array:
     return (0.5 * (1 + _erf(x / math.sqrt(2)))).astype(x.dtype)
 
 
-# --------------------------------------------------------------------------------------------------------- linear, convolution
+# -------------------------------------------------------------------------------------------------------------- linear,
+# convolution
 
 
-def linear(x: Array, w: Array, b: Array | None = None, activation: str = "identity", alpha: float = 0.0) -> tuple[Array, Array]:
+def linear(
+    x: Array, w: Array, b: Array | None = None, activation: str = "identity", alpha: float = 0.0
+) -> tuple[Array, Array]:
     """Fused ``activate(x @ w + b)``: x ``(M, K)``, w ``(K, N)``, b ``(N,)`` or None. 2 M K N FLOPs.
 
     Returns ``(y, saved)`` as `activate` does, both ``(M, N)``.
@@ -175,7 +180,8 @@ def conv2d_input_grad(
 ) -> Array:
     """The cotangent ``(N, H, W, C_in)`` of `conv2d`'s x, where ``size`` is (H, W) and g is ``(N, H', W', C_out)``.
 
-    This is the transposed convolution of g with w. ``size`` is needed because a stride maps several input sizes to one output size.
+    This is the transposed convolution of g with w. ``size`` is needed because a stride maps several input sizes to one
+    output size.
     """
     (top, bottom), (left, right) = padding
     padded = np.zeros((g.shape[0], size[0] + top + bottom, size[1] + left + right, w.shape[2]), g.dtype)
@@ -200,11 +206,12 @@ def conv2d_weight_grad(
     return gw
 
 
-# --------------------------------------------------------------------------------------------------------------- normalization
+# ---------------------------------------------------------------------------------------------------------------
+# normalization
 
 
 def group_norm(x: Array, groups: int, weight: Array, bias: Array, eps: float = 1e-5) -> tuple[Array, Array, Array]:
-    """Group normalization (Wu and He 2018): each sample's channels are standardised in ``groups`` groups over all positions.
+    """Group normalization (Wu and He 2018): a sample's channels are standardised in groups, over all positions.
 
     x ``(N, ..., C)``, weight and bias ``(C,)``. Returns ``(y, mean, rstd)``, the last two of shape ``(N, groups)``;
     the variance is the biased one.
@@ -216,7 +223,9 @@ def group_norm(x: Array, groups: int, weight: Array, bias: Array, eps: float = 1
     return y, mean[:, 0, :, 0], rstd[:, 0, :, 0]
 
 
-def group_norm_grad(g: Array, x: Array, groups: int, weight: Array, mean: Array, rstd: Array) -> tuple[Array, Array, Array]:
+def group_norm_grad(
+    g: Array, x: Array, groups: int, weight: Array, mean: Array, rstd: Array
+) -> tuple[Array, Array, Array]:
     """The cotangents of `group_norm`'s x, weight and bias."""
     shape = (x.shape[0], -1, groups, x.shape[-1] // groups)
     rstd = rstd[:, None, :, None]
@@ -228,7 +237,7 @@ def group_norm_grad(g: Array, x: Array, groups: int, weight: Array, mean: Array,
 
 
 def layer_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> tuple[Array, Array, Array]:
-    """Layer normalization (Ba, Kiros and Hinton 2016) of x ``(M, C)`` over its last axis: `group_norm` with one position and one group."""
+    """Layer normalization (Ba et al. 2016) of x ``(M, C)`` over its last axis: `group_norm` with one group."""
     y, mean, rstd = group_norm(x, 1, weight, bias, eps)
     return y, mean[:, 0], rstd[:, 0]
 
@@ -238,7 +247,8 @@ def layer_norm_grad(g: Array, x: Array, weight: Array, mean: Array, rstd: Array)
     return group_norm_grad(g, x, 1, weight, mean[:, None], rstd[:, None])
 
 
-# --------------------------------------------------------------------------------------------------------------------- softmax
+# ---------------------------------------------------------------------------------------------------------------------
+# softmax
 
 
 def logsumexp(x: Array) -> Array:
@@ -271,7 +281,8 @@ def log_softmax_grad(g: Array, y: Array) -> Array:
     return g - np.exp(y) * g.sum(axis=-1, keepdims=True)
 
 
-# --------------------------------------------------------------------------------------------------------------------- pooling
+# ---------------------------------------------------------------------------------------------------------------------
+# pooling
 
 
 def _blocks(x: Array, size: Pair) -> Array:
@@ -285,7 +296,7 @@ def sum_pool2d(x: Array, size: Pair) -> Array:
 
 
 def upsample2d(x: Array, scale: Pair) -> Array:
-    """Nearest-neighbour enlargement of x ``(N, H, W, C)``: each pixel becomes a block of ``scale``. The adjoint of `sum_pool2d`."""
+    """Nearest-neighbour enlargement of x ``(N, H, W, C)`` by blocks of ``scale``. The adjoint of `sum_pool2d`."""
     return x.repeat(scale[0], axis=1).repeat(scale[1], axis=2)
 
 
@@ -301,7 +312,8 @@ def max_pool2d_grad(g: Array, x: Array, y: Array, size: Pair) -> Array:
     return (share * g[:, :, None, :, None, :]).reshape(x.shape)
 
 
-# ------------------------------------------------------------------------------------------------------------------- optimizer
+# -------------------------------------------------------------------------------------------------------------------
+# optimizer
 
 
 def adam(
@@ -318,7 +330,8 @@ def adam(
 ) -> None:
     """One step of Adam (Kingma and Ba 2015, algorithm 1) in place on flat arrays p, m, v; g is read only.
 
-    ``step`` counts from 1. ``weight_decay`` is decoupled (Loshchilov and Hutter 2019): p shrinks by ``lr * weight_decay`` of itself.
+    ``step`` counts from 1. ``weight_decay`` is decoupled (Loshchilov and Hutter 2019): p shrinks by ``lr *
+    weight_decay`` of itself.
     """
     m += (1 - beta1) * (g - m)
     v += (1 - beta2) * (g * g - v)
