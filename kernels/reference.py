@@ -6,6 +6,7 @@ of one call share a dtype, float32 or float64, which is also the result's. Every
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,10 +67,11 @@ def activate(x: Array, kind: str, alpha: float = 0.0) -> tuple[Array, Array]:
 
 def activate_grad(g: Array, saved: Array, kind: str, alpha: float = 0.0) -> Array:
     """The cotangent of `activate`'s input, from the cotangent ``g`` of its output and what it saved. relu'(0) = 0."""
+    slope: Array
     if kind == "identity":
         slope = np.ones_like(saved)
     elif kind == "relu":
-        slope = saved > 0
+        slope = np.where(saved > 0, 1.0, 0.0)
     elif kind == "leaky_relu":
         slope = np.where(saved > 0, 1.0, alpha)
     elif kind == "elu":
@@ -132,7 +134,7 @@ def linear_grad(
     )
 
 
-def _taps(kernel: Pair, out: Pair, stride: Pair, dilation: Pair):
+def _taps(kernel: Pair, out: Pair, stride: Pair, dilation: Pair) -> Iterator[tuple[int, int, tuple[slice, ...]]]:
     """For each kernel element, the (strided) window of the padded image that it meets."""
     for i in range(kernel[0]):
         for j in range(kernel[1]):
