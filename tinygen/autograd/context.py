@@ -1,4 +1,4 @@
-"""Context flags: whether operations record, whether they are checked for non-finite values, and which module is running.
+"""Context flags: whether operations record, whether their values are checked, and which module is running.
 
 They live in `contextvars`, so threads and asynchronous tasks do not disturb one another.
 """
@@ -16,7 +16,8 @@ module_path: ContextVar[str] = ContextVar("module_path", default="")
 def no_grad() -> Iterator[None]:
     """Operations inside record nothing, so their results need no gradient.
 
-    Do not let a generator yield inside this block: enter it again for each chunk, for the flag belongs to the caller in between.
+    Do not let a generator yield inside this block: enter it again for each chunk, for the flag belongs to the caller in
+    between.
 
     Examples
     --------
@@ -38,7 +39,8 @@ def no_grad() -> Iterator[None]:
 def detect_anomaly() -> Iterator[None]:
     """Check every value and every gradient computed inside; the first one that is not finite raises `NonFiniteError`.
 
-    The error names the operation, the module it ran in and the source line that called it. This is slow: for finding a fault.
+    The error names the operation, the module it ran in and the source line that called it. This is slow: for finding a
+    fault.
 
     Examples
     --------
@@ -47,7 +49,8 @@ def detect_anomaly() -> Iterator[None]:
     ...     tg.log(tg.tensor([1.0, 0.0]))
     Traceback (most recent call last):
     ...
-    tinygen.errors.NonFiniteError: log (called at ...): value, shape (2,), has 1 non-finite entry, the first at index (1,): -inf
+    tinygen.errors.NonFiniteError: log (called at ...): value, shape (2,), has 1 non-finite entry, the first at index
+    (1,): -inf
     """
     token = anomaly.set(True)
     try:

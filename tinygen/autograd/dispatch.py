@@ -7,7 +7,6 @@ import numpy as np
 
 from tinygen.autograd.registry import numpy_twins, operations
 
-
 _ABOUT_SHAPE: dict[Any, Any] = {
     np.shape: lambda x: x.shape,
     np.ndim: lambda x: x.ndim,

@@ -1,17 +1,21 @@
 """Plain data that says which arguments an operation accepts, for tests to draw and for readers to know.
 
-An operation's domain maps its argument names to the classes below; `tinygen.testing` turns them into hypothesis strategies.
-A shape pattern names axes by letters, equal letters being equal sizes: ``"n h w c"``. A size range may follow a letter, ``"h=4:7"``
-(both ends included); the default is 1 to 3. ``...`` stands for any number of axes, and the ``...`` of several arguments broadcast
-together.
+An operation's domain maps its argument names to the classes below; `tinygen.testing` turns them into hypothesis
+strategies. A shape pattern names axes by letters, equal letters being equal sizes: ``"n h w c"``. A size range may
+follow a letter, ``"h=4:7"`` (both ends included); the default is 1 to 3. ``...`` stands for any number of axes, and the
+``...`` of several arguments broadcast together.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 
+class Spec:
+    """What one argument may be: one of the classes below."""
+
+
 @dataclass(frozen=True)
-class Real:
+class Real(Spec):
     """A floating array.
 
     Attributes
@@ -35,14 +39,14 @@ class Real:
 
 
 @dataclass(frozen=True)
-class Boolean:
+class Boolean(Spec):
     """A boolean array."""
 
     shape: str = "..."
 
 
 @dataclass(frozen=True)
-class Sequence:
+class Sequence(Spec):
     """A list of ``least`` to ``most`` arrays of one shape, all as ``item`` describes."""
 
     item: Real
@@ -51,7 +55,7 @@ class Sequence:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(Spec):
     """One of the given values."""
 
     values: tuple
@@ -61,68 +65,67 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Axis:
+class Axis(Spec):
     """One axis of argument ``of``; None if it has none."""
 
     of: str = "x"
 
 
 @dataclass(frozen=True)
-class Axes:
+class Axes(Spec):
     """None, one axis, or a tuple of axes of argument ``of``."""
 
     of: str = "x"
 
 
 @dataclass(frozen=True)
-class Permutation:
+class Permutation(Spec):
     """None or an order of the axes of argument ``of``."""
 
     of: str = "x"
 
 
 @dataclass(frozen=True)
-class Reshaping:
+class Reshaping(Spec):
     """A shape with as many elements as argument ``of``, possibly with one -1."""
 
     of: str = "x"
 
 
 @dataclass(frozen=True)
-class Broadcasting:
+class Broadcasting(Spec):
     """A shape that argument ``of`` broadcasts to."""
 
     of: str = "x"
 
 
 @dataclass(frozen=True)
-class Padding:
+class Padding(Spec):
     """One (before, after) pair for each axis of argument ``of``."""
 
     of: str = "x"
 
 
 @dataclass(frozen=True)
-class Index:
-    """Anything that indexes argument ``of``: integers, slices, None, Ellipsis, integer arrays (with repeats), a boolean array."""
+class Index(Spec):
+    """What indexes argument ``of``: integers, slices, None, Ellipsis, integer arrays (with repeats), boolean arrays."""
 
     of: str = "x"
 
 
 @dataclass(frozen=True)
-class Generator:
+class Generator(Spec):
     """A `numpy.random.Generator`."""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Whole argument lists, where arguments depend on each other in ways that patterns cannot say: one mapping of specs for each."""
+    """Alternatives, each a mapping of specs: for arguments that depend on each other as patterns cannot say."""
 
-    cases: tuple[Mapping[str, object], ...]
+    cases: tuple[Mapping[str, Spec], ...]
 
-    def __init__(self, *cases: Mapping[str, object]) -> None:
+    def __init__(self, *cases: Mapping[str, Spec]) -> None:
         object.__setattr__(self, "cases", cases)
 
 
-Spec = Real | Boolean | Sequence | Choice | Axis | Axes | Permutation | Reshaping | Broadcasting | Padding | Index | Generator
 Domain = Mapping[str, Spec] | Examples

@@ -1,13 +1,13 @@
 """The recorded graph, and the one traversal that differentiates it.
 
-A `Node` is one recorded operation. Nodes are numbered as they are made, so descending numbers are a reverse topological order: when a
-node is reached, everything that consumed its value has been. Nothing recurses, and nothing refers in a circle: a node knows its
-parents and never its own output Tensor.
+A `Node` is one recorded operation. Nodes are numbered as they are made, so descending numbers are a reverse topological
+order: when a node is reached, everything that consumed its value has been. Nothing recurses, and nothing refers in a
+circle: a node knows its parents and never its own output Tensor.
 """
 
 from collections.abc import Callable, Collection, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from tinygen.autograd.primitive import Plan, Primitive
     from tinygen.autograd.tensor import Tensor
 
-    Place = Union["Node", Tensor]  # where a gradient goes: the node that made a value or, for a leaf, the Tensor itself
+    Place: TypeAlias = (
+        "Node | Tensor"  # where a gradient goes: the node that made a value or, for a leaf, the Tensor itself
+    )
     Wrap = Callable[[np.ndarray, Place | None], Tensor]
 
 _serials = count()
@@ -32,8 +34,8 @@ class Node:
     Attributes
     ----------
     primitive : the operation
-    parents : one ``(position, element, place)`` for every argument that needs a gradient; ``element`` counts within an argument that
-        is a list of arrays, and is None otherwise
+    parents : one ``(position, element, place)`` for every argument that needs a gradient; ``element`` counts within an
+        argument that is a list of arrays, and is None otherwise
     plan : what the derivative rules read
     values, out, saved : what they read, namely arguments, the operation's value and its by-products
     shape, dtype : of the operation's value
@@ -41,7 +43,19 @@ class Node:
     origin : the source line that called the operation, under `detect_anomaly`
     """
 
-    __slots__ = ("dtype", "module", "origin", "out", "parents", "plan", "primitive", "saved", "serial", "shape", "values")
+    __slots__ = (
+        "dtype",
+        "module",
+        "origin",
+        "out",
+        "parents",
+        "plan",
+        "primitive",
+        "saved",
+        "serial",
+        "shape",
+        "values",
+    )
 
     def __init__(
         self,
@@ -108,15 +122,15 @@ def backpropagate(
     ----------
     roots, cotangents : where to start, and with what
     targets : where the gradient is wanted; None for every leaf
-    wrap : makes a Tensor of an array and its place in the graph. If given, the rules run on Tensors and record themselves; otherwise
-        they run on plain arrays.
+    wrap : makes a Tensor of an array and its place in the graph. If given, the rules run on Tensors and record
+        themselves; otherwise they run on plain arrays.
     partial : differentiate as if the targets did not depend on each other
     free : free the nodes that are passed
 
     Returns
     -------
-    Each target that was reached, with its gradient: an array, or a Tensor under ``wrap``. Gradients may share memory with each other
-    and with the cotangents.
+    Each target that was reached, with its gradient: an array, or a Tensor under ``wrap``. Gradients may share memory
+    with each other and with the cotangents.
     """
     wanted = None if targets is None else {id(target) for target in targets}
     nodes = ancestors(roots, wanted or () if partial else ())
@@ -175,7 +189,9 @@ def _fit(gradient: Any, place: "Place", node: Node, position: int) -> Any:
                 f"{node}: the rule for argument {node.primitive.parameters[position]} returned a gradient of shape "
                 f"{have}, but the argument has shape {want}"
             )
-        axes = tuple(i for i, (h, w) in enumerate(zip(have, aligned, strict=True)) if h != w or i < len(have) - len(want))
+        axes = tuple(
+            i for i, (h, w) in enumerate(zip(have, aligned, strict=True)) if h != w or i < len(have) - len(want)
+        )
         gradient = op.reshape(op.sum(gradient, axes), want)
     return gradient if gradient.dtype == place.dtype else op.astype(gradient, place.dtype)
 

@@ -1,8 +1,8 @@
 """How an operation is declared, and what happens when one is called.
 
-An operation is declared once: its forward function on arrays, one derivative rule for each argument, the domain its tests draw from,
-and the NumPy function it stands for. Rules use registered operations, so they run on plain arrays (`backward`) and on Tensors
-(``create_graph=True``, for higher derivatives) alike.
+An operation is declared once: its forward function on arrays, one derivative rule for each argument, the domain its
+tests draw from, and the NumPy function it stands for. Rules use registered operations, so they run on plain arrays
+(`backward`) and on Tensors (``create_graph=True``, for higher derivatives) alike.
 """
 
 import inspect
@@ -29,7 +29,8 @@ class Plan:
     Attributes
     ----------
     reads : the kept values: (position of an argument, whether only its shape)
-    rules : for each position, its rule and where each of the rule's parameters lies in ``(g, out, saved, *kept values)``
+    rules : for each position, its rule and where each of the rule's parameters lies in ``(g, out, saved, *kept
+        values)``
     reads_out : whether any rule reads the operation's value
     """
 
@@ -66,14 +67,15 @@ class Composite(Operation):
     """A registered function made of other operations, which need no rules of its own. Made by `composite`."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
         return self.function(*args, **kwargs)
 
 
 class Primitive(Operation):
     """An operation with derivative rules. Made by `primitive`.
 
-    Calling it with ndarrays and numbers computes and returns an ndarray; with a Tensor among the arguments, it returns a Tensor and
-    records itself if a gradient is needed.
+    Calling it with ndarrays and numbers computes and returns an ndarray; with a Tensor among the arguments, it returns
+    a Tensor and records itself if a gradient is needed.
     """
 
     def __init__(
@@ -102,9 +104,9 @@ class Primitive(Operation):
     def vjp(self, **rules: Callable) -> None:
         """Declare the derivative rules of arguments.
 
-        A rule returns the argument's cotangent. Its parameters name what it reads: ``g``, the cotangent of the value; ``out``, the
-        value; any argument of the operation; or ``<argument>_shape``, which keeps the shape alone alive. The rule need not sum over
-        broadcast axes. For an argument that is a list of arrays it returns a list.
+        A rule returns the argument's cotangent. Its parameters name what it reads: ``g``, the cotangent of the value;
+        ``out``, the value; any argument of the operation; or ``<argument>_shape``, which keeps the shape alone alive.
+        The rule need not sum over broadcast axes. For an argument that is a list of arrays it returns a list.
         """
         for name, rule in rules.items():
             if name not in self.parameters:
@@ -114,16 +116,19 @@ class Primitive(Operation):
     def joint_vjp(self, rule: Callable) -> Callable:
         """Declare, as a decorator, one rule for all arguments of an operation that has a ``composition``.
 
-        The rule runs on plain arrays. Its parameters name what it reads, as in `vjp`; beside those ``saved`` is the by-product that
-        forward returned, and ``needs`` the set of argument names whose cotangent is needed. It returns a dict by argument name.
+        The rule runs on plain arrays. Its parameters name what it reads, as in `vjp`; beside those ``saved`` is the
+        by-product that forward returned, and ``needs`` the set of argument names whose cotangent is needed. It returns
+        a dict by argument name.
         """
         self.joint = rule
         self._joint_reads = tuple(inspect.signature(rule).parameters)
         return rule
 
-    # ------------------------------------------------------------------------------------------------------------ calling
+    # ------------------------------------------------------------------------------------------------------------
+    # calling
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute, and record if a gradient is needed."""
         if kwargs or len(args) != len(self.parameters):
             args = self._bind(args, kwargs)
         for arg in args:
@@ -164,7 +169,9 @@ class Primitive(Operation):
             elif i in self._sequences:
                 values.append([a.data if isinstance(a, Tensor) else a for a in arg])
                 if tracking:
-                    parents += [(i, j, a.node or a) for j, a in enumerate(arg) if isinstance(a, Tensor) and a.requires_grad]
+                    parents += [
+                        (i, j, a.node or a) for j, a in enumerate(arg) if isinstance(a, Tensor) and a.requires_grad
+                    ]
             else:
                 values.append(arg.item() if isinstance(arg, np.generic) else arg)  # NumPy scalars adopt the dtype too
         self._check_dtypes(values)
@@ -190,14 +197,15 @@ class Primitive(Operation):
                     found = value.dtype
                 elif "f" in (value.dtype.kind, found.kind):
                     raise DTypeError(
-                        f"{self.name}: argument {self.parameters[i]} is {value.dtype} but an earlier one is {found}, and the "
-                        f"result would be {np.result_type(value, found)}; cast one, for example with .astype(np.{found})"
+                        f"{self.name}: argument {self.parameters[i]} is {value.dtype} but an earlier one is {found}, and "
+                        f"the result would be {np.result_type(value, found)}; cast one, as with .astype(np.{found})"
                     )
         for i in self._arrays:
             if i not in self._sequences and type(values[i]) in (list, tuple):
                 values[i] = np.asarray(values[i], found)
 
-    # ------------------------------------------------------------------------------------------------------ differentiation
+    # ------------------------------------------------------------------------------------------------------
+    # differentiation
 
     def _plan(self, positions: tuple[int, ...]) -> Plan:
         if positions not in self._plans:
@@ -261,10 +269,8 @@ class Primitive(Operation):
         args = [alias(v) if i in positions else v for i, v in enumerate(values)]  # so that f(x, x) has two arguments
         out = self.composition(*args)
         targets = {i: args[i].node for i in positions}
-        pulled = dict(
-            (id(place), gradient)
-            for place, gradient in backpropagate([out.node], [g], list(targets.values()), wrap=wrap, partial=True)
-        )
+        reached = backpropagate([out.node], [g], list(targets.values()), wrap=wrap, partial=True)
+        pulled = {id(place): gradient for place, gradient in reached}
         return {i: pulled[id(target)] for i, target in targets.items()}
 
 
@@ -294,7 +300,7 @@ def _caller() -> str:
     return f" (called at {frame.f_code.co_filename}:{frame.f_lineno})"
 
 
-# ------------------------------------------------------------------------------------------------------------------- declaring
+# ------------------------------------------------------------------------------------------------------------ declaring
 
 
 def primitive(
@@ -306,8 +312,9 @@ def primitive(
     ----------
     domain : what its tests draw: a spec for each argument, or one `Real` for all
     numpy : the NumPy function or functions that dispatch to it when given a Tensor
-    composition : for a fused operation, the same function composed of other operations. The forward function then returns
-        ``(value, by-product)``, `Primitive.joint_vjp` declares a fast rule, and higher derivatives differentiate the composition.
+    composition : for a fused operation, the same function composed of other operations. The forward function then
+        returns ``(value, by-product)``, `Primitive.joint_vjp` declares a fast rule, and higher derivatives
+        differentiate the composition.
 
     Examples
     --------
@@ -322,13 +329,11 @@ def primitive(
     >>> tg.grad(cube(x), x)
     tensor(12., dtype=float32)
     """
-
     return lambda function: Primitive(function, domain, numpy, composition)
 
 
 def composite(*, domain: Domain | Real, numpy: Callable | tuple[Callable, ...] = ()) -> Callable[[Callable], Composite]:
-    """Register a function made of other operations, which need no rules of its own: a decorator. Parameters as `primitive`."""
-
+    """Register a function made of other operations, which needs no rules: a decorator. Parameters as `primitive`."""
     return lambda function: Composite(function, domain, numpy)
 
 

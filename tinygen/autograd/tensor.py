@@ -1,6 +1,6 @@
 """The array that records where it came from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,12 +54,17 @@ class Tensor:
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
         if self.node is not None:
-            raise GraphError(f"only a leaf's requires_grad can be set, and this is the value of {self.node}; use detach()")
+            raise GraphError(
+                f"only a leaf's requires_grad can be set, and this is the value of {self.node}; use detach()"
+            )
         if value and self.data.dtype.kind != "f":
-            raise DTypeError(f"only floating Tensors have gradients, and this is {self.data.dtype}; use .astype(np.float32)")
+            raise DTypeError(
+                f"only floating Tensors have gradients, and this is {self.data.dtype}; use .astype(np.float32)"
+            )
         self._requires_grad = bool(value)
 
-    # ------------------------------------------------------------------------------------------------------------ the array
+    # ------------------------------------------------------------------------------------------------------------ the
+    # array
 
     shape = property(lambda self: self.data.shape, doc="Sizes of the axes.")
     dtype = property(lambda self: self.data.dtype, doc="Type of the elements.")
@@ -74,7 +79,9 @@ class Tensor:
     def numpy(self) -> np.ndarray:
         """The array itself; `GraphError` if that would lose a gradient."""
         if self.requires_grad:
-            raise GraphError("this Tensor requires a gradient, which an ndarray cannot carry; use .detach().numpy() or .data")
+            raise GraphError(
+                "this Tensor requires a gradient, which an ndarray cannot carry; use .detach().numpy() or .data"
+            )
         return self.data
 
     def item(self) -> Any:
@@ -105,6 +112,9 @@ class Tensor:
 
     def __len__(self) -> int:
         return len(self.data)
+
+    def __iter__(self) -> "Iterator[Tensor]":
+        return (self[i] for i in range(len(self)))
 
     def __bool__(self) -> bool:
         return bool(self.data)
@@ -142,7 +152,8 @@ class Tensor:
             "t + scatter(values, index, t.shape)"
         )
 
-    # ----------------------------------------------------------------------------------------------------------- operations
+    # -----------------------------------------------------------------------------------------------------------
+    # operations
 
     __hash__ = object.__hash__
 
@@ -278,8 +289,8 @@ class Tensor:
         return op.clip(self, low, high)
 
     def dot(self, other: Any) -> "Tensor":
-        """See `tinygen.matmul`."""
-        return op.matmul(self, other)
+        """See `tinygen.dot`."""
+        return op.dot(self, other)
 
 
 def tensor(data: ArrayLike, dtype: DTypeLike = None, requires_grad: bool = False) -> Tensor:
@@ -313,7 +324,7 @@ def grad(
     create_graph: bool = False,
     allow_unused: bool = False,
 ) -> Any:
-    """The gradient of outputs with respect to inputs, which may be leaves or values on the way. ``.grad`` is left alone.
+    """The gradient of outputs with respect to inputs, which may be leaves or values on the way; ``.grad`` stays.
 
     Parameters
     ----------
@@ -363,7 +374,7 @@ def grad(
 
 
 def cotangent_for(y: Tensor, g: Any, keep_tensor: bool = False) -> Any:
-    """The cotangent of ``y`` as an array of its dtype (or a Tensor), checked; one, if none is given for a single number."""
+    """The cotangent of ``y`` as an array of its dtype (or a Tensor), checked; 1 if none is given for a number."""
     if g is None:
         if y.size != 1:
             raise ShapeError(f"the output has shape {y.shape}; give a cotangent of that shape, or sum() it to a number")

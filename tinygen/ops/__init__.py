@@ -45,7 +45,7 @@ from tinygen.ops.elementwise import (
     where,
 )
 from tinygen.ops.indexing import argsort, getitem, scatter, sort, take, take_along_axis
-from tinygen.ops.linalg import cholesky, einsum, inv, matmul, slogdet, solve_triangular
+from tinygen.ops.linalg import cholesky, dot, einsum, inv, matmul, slogdet, solve_triangular
 from tinygen.ops.linear import linear
 from tinygen.ops.normalization import group_norm, layer_norm
 from tinygen.ops.pooling import avg_pool2d, max_pool2d, upsample2d
@@ -87,6 +87,7 @@ __all__ = [
     "cosh",
     "cumsum",
     "divide",
+    "dot",
     "dropout",
     "einsum",
     "elu",

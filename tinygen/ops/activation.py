@@ -18,7 +18,7 @@ _KINKED = Real(avoid=(0.0,))
 
 
 def floating(x, name):
-    """x as a floating array, for kernels that know only those."""
+    """The array x, if it is floating, for kernels know no others."""
     array = np.asarray(x)
     if array.dtype.kind != "f":
         raise DTypeError(f"{name}: needs floating numbers, got {array.dtype}; use .astype(np.float32)")
@@ -70,7 +70,7 @@ def _leaky_relu_vjp(g, saved, slope):
     composition=lambda x, alpha: where(x > 0, x, alpha * expm1(minimum(x, 0))),
 )
 def elu(x, alpha=1.0):
-    """Elementwise x where x > 0 and alpha (eˣ - 1) elsewhere, for alpha >= 0 (Clevert et al. 2016); its derivative at 0 is alpha."""
+    """Elementwise x for x > 0, alpha (eˣ - 1) elsewhere, alpha >= 0 (Clevert et al. 2016); its slope at 0 is alpha."""
     return kernels.activate(floating(x, "elu"), "elu", alpha)
 
 
@@ -92,7 +92,7 @@ def _silu_vjp(g, saved):
 
 @primitive(domain=Real(), composition=lambda x: 0.5 * x * (1 + erf(x / math.sqrt(2))))
 def gelu(x):
-    """Elementwise x Φ(x), exact, where Φ is the distribution function of the standard normal (Hendrycks and Gimpel 2016)."""
+    """Elementwise x Φ(x), exact, with the standard normal's distribution function Φ (Hendrycks and Gimpel 2016)."""
     return kernels.activate(floating(x, "gelu"), "gelu")
 
 
@@ -112,7 +112,7 @@ def _softplus_vjp(g, saved):
     return {"x": kernels.activate_grad(g, saved, "softplus")}
 
 
-# --------------------------------------------------------------------------------------------------------------------- softmax
+# -------------------------------------------------------------------------------------------------------------- softmax
 
 
 def _by_rows(kernel, axis, *arrays):

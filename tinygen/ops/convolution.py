@@ -1,7 +1,7 @@
 """Convolution and its two gradients: three bilinear operations, each of whose rules is written with the other two.
 
-With y = x * w, the cotangents are x̄ = input_grad(ȳ, w) and w̄ = weight_grad(x, ȳ). Since each is linear in both of its array
-arguments, differentiating any one again leads back to the three, so derivatives of every order exist.
+With y = x * w, the cotangents are x̄ = input_grad(ȳ, w) and w̄ = weight_grad(x, ȳ). Since each is linear in both of its
+array arguments, differentiating any one again leads back to the three, so derivatives of every order exist.
 """
 
 import numpy as np
@@ -14,7 +14,11 @@ from tinygen.ops.activation import floating
 from tinygen.ops.reduction import sum
 from tinygen.ops.shape import expand_dims, squeeze, swapaxes
 
-_GEOMETRY = {"stride": Choice(1, 2, (2, 1)), "padding": Choice(0, 1, (1, 0), ((1, 0), (0, 2))), "dilation": Choice(1, (1, 2))}
+_GEOMETRY = {
+    "stride": Choice(1, 2, (2, 1)),
+    "padding": Choice(0, 1, (1, 0), ((1, 0), (0, 2))),
+    "dilation": Choice(1, (1, 2)),
+}
 
 
 def pair(value, name, operation, least=1):
@@ -49,7 +53,9 @@ def _check_images(operation, **arrays):
             raise ShapeError(f"{operation}: {name} needs four axes {letters}, got shape {array.shape}")
 
 
-@primitive(domain={"x": Real("n=1:2 h=3:4 w=5:6 c=1:2"), "w": Real("p q c d=1:2"), "b": Real("d", optional=True), **_GEOMETRY})
+@primitive(
+    domain={"x": Real("n=1:2 h=3:4 w=5:6 c=1:2"), "w": Real("p q c d=1:2"), "b": Real("d", optional=True), **_GEOMETRY}
+)
 def conv2d(x, w, b=None, stride=1, padding=0, dilation=1):
     """Convolution of images (cross-correlation, as the field has it).
 
@@ -106,13 +112,18 @@ def _show(shape):
             "stride": Choice(1, 2),
             "padding": Choice(0, 1),
         },
-        {"y": Real("n=1:2 h=2:2 w=2:2 d=1:2"), "w": Real("p=2:2 q=2:2 c=1:2 d"), "size": Choice((4, 5), (5, 4)), "stride": Choice(2)},
+        {
+            "y": Real("n=1:2 h=2:2 w=2:2 d=1:2"),
+            "w": Real("p=2:2 q=2:2 c=1:2 d"),
+            "size": Choice((4, 5), (5, 4)),
+            "stride": Choice(2),
+        },
     )
 )
 def conv2d_input_grad(y, w, size=None, stride=1, padding=0, dilation=1):
-    """The adjoint of `conv2d` in its first argument: from y ``(N, H', W', C_out)`` to ``(N, H, W, C_in)`` with ``size`` = (H, W).
+    """The adjoint of `conv2d` in its first argument: from y ``(N, H', W', C_out)`` to ``(N, H, W, C_in)``.
 
-    Several sizes lead to one output size when the stride is not 1; None is the smallest of them.
+    ``size`` is (H, W). Several sizes lead to one output size when the stride is not 1; None is the smallest of them.
     """
     y, w = floating(y, "conv2d_input_grad"), floating(w, "conv2d_input_grad")
     _check_images("conv2d_input_grad", y=(y, "(N,H',W',C_out)"), w=(w, "(kh,kw,C_in,C_out)"))
@@ -120,8 +131,8 @@ def conv2d_input_grad(y, w, size=None, stride=1, padding=0, dilation=1):
     size = _in_size(y.shape[1:3], w.shape[:2], *geometry) if size is None else tuple(size)
     if y.shape[3] != w.shape[3] or _out_size(size, w.shape[:2], *geometry) != y.shape[1:3]:
         raise ShapeError(
-            f"conv2d_input_grad: y is (N,H',W',C_out)={_show(y.shape)}, but conv2d of images (H,W)={_show(size)} with w "
-            f"(kh,kw,C_in,C_out)={_show(w.shape)} gives (H',W')={_show(_out_size(size, w.shape[:2], *geometry))}"
+            f"conv2d_input_grad: y is (N,H',W',C_out)={_show(y.shape)}, but conv2d of images (H,W)={_show(size)} "
+            f"with w (kh,kw,C_in,C_out)={_show(w.shape)} gives (H',W')={_show(_out_size(size, w.shape[:2], *geometry))}"
         )
     return kernels.conv2d_input_grad(y, w, size, *geometry)
 
@@ -146,15 +157,17 @@ def _in_size(size, kernel, stride, padding, dilation):
     )
 )
 def conv2d_weight_grad(x, y, kernel, stride=1, padding=0, dilation=1):
-    """The adjoint of `conv2d` in its second argument: from x ``(N, H, W, C_in)`` and y ``(N, H', W', C_out)`` to
-    ``(kh, kw, C_in, C_out)`` with ``kernel`` = (kh, kw)."""
+    """The adjoint of `conv2d` in its second argument, ``(kh, kw, C_in, C_out)`` with ``kernel`` = (kh, kw).
+
+    It takes x ``(N, H, W, C_in)`` and y ``(N, H', W', C_out)``.
+    """
     x, y = floating(x, "conv2d_weight_grad"), floating(y, "conv2d_weight_grad")
     _check_images("conv2d_weight_grad", x=(x, "(N,H,W,C_in)"), y=(y, "(N,H',W',C_out)"))
     geometry = _geometry(stride, padding, dilation, "conv2d_weight_grad")
     if (x.shape[0], *_out_size(x.shape[1:3], kernel, *geometry)) != y.shape[:3]:
         raise ShapeError(
-            f"conv2d_weight_grad: conv2d of x (N,H,W,C_in)={_show(x.shape)} with (kh,kw)={_show(kernel)} does not lead to "
-            f"y (N,H',W',C_out)={_show(y.shape)}"
+            f"conv2d_weight_grad: conv2d of x (N,H,W,C_in)={_show(x.shape)} with (kh,kw)={_show(kernel)} does not "
+            f"lead to y (N,H',W',C_out)={_show(y.shape)}"
         )
     return kernels.conv2d_weight_grad(x, y, tuple(kernel), *geometry)
 

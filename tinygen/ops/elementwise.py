@@ -1,4 +1,4 @@
-"""Arithmetic, elementary functions and selection, element by element. Arguments broadcast; the engine sums gradients back."""
+"""Arithmetic, elementary functions and selection, by elements. Arguments broadcast; the engine sums gradients back."""
 
 import math
 
@@ -7,7 +7,7 @@ import numpy as np
 from tinygen.autograd import Real, composite, primitive
 from tinygen.autograd.domain import Boolean, Choice
 
-# ----------------------------------------------------------------------------------------------------------------- arithmetic
+# ----------------------------------------------------------------------------------------------------------- arithmetic
 
 
 @primitive(domain=Real(), numpy=np.add)
@@ -53,15 +53,22 @@ def power(a, b):
 
 
 def _one_less(a, b):
-    """b - 1, or any finite exponent where a = b = 0, so that 0 · 0⁻¹ is not NaN."""
+    """B - 1, or any finite exponent where a = b = 0, so that 0 · 0⁻¹ is not NaN."""
     if isinstance(b, int | float):
         return b - 1 if b else 0
     return where(logical_and(equal(a, 0), equal(b, 0)), 0, b - 1)
 
 
+def _log_or_zero(a):
+    """log(a), and any finite number where a = 0, so that 0ᵇ log(0) is not NaN."""
+    if isinstance(a, int | float):  # which has no dtype to lose
+        return math.log(a) if a > 0 else a * math.nan if a else 0.0
+    return log(where(equal(a, 0), 1, a))
+
+
 power.vjp(
     a=lambda g, a, b: g * (b * power(a, _one_less(a, b))),
-    b=lambda g, out, a: g * (out * log(where(equal(a, 0), 1, a))),
+    b=lambda g, out, a: g * (out * _log_or_zero(a)),
 )
 
 
@@ -118,7 +125,7 @@ def floor(x):
 
 floor.vjp(x=lambda g: g * 0)
 
-# -------------------------------------------------------------------------------------------------------- elementary functions
+# ------------------------------------------------------------------------------------------------- elementary functions
 
 
 @primitive(domain=Real(), numpy=np.exp)
@@ -243,15 +250,15 @@ def _share(g, out, a):
 logaddexp.vjp(a=lambda g, out, a: _share(g, out, a), b=lambda g, out, b: _share(g, out, b))
 
 
-# ------------------------------------------------------------------------------------------------------------------- selection
+# ------------------------------------------------------------------------------------------------------------ selection
 
 
 @primitive(domain={"condition": Boolean(), "a": Real(), "b": Real()}, numpy=np.where)
 def where(condition, a, b):
     """Elementwise a where the condition holds, b elsewhere.
 
-    The gradient is selected too, never multiplied by a mask. A branch that is not chosen is still evaluated, and a derivative
-    *inside* it that is not finite still propagates (0 · inf = NaN): guard its argument with a second where.
+    The gradient is selected too, never multiplied by a mask. A branch that is not chosen is still evaluated, and a
+    derivative *inside* it that is not finite still propagates (0 · inf = NaN): guard its argument with a second where.
 
     Examples
     --------
@@ -298,7 +305,7 @@ def clip(x, low=None, high=None):
     return x if high is None else minimum(x, high)
 
 
-# ------------------------------------------------------------------------------------------------------- comparison and logic
+# ------------------------------------------------------------------------------------------------- comparison and logic
 
 
 @primitive(domain=Real(), numpy=np.equal)
@@ -367,12 +374,12 @@ def isnan(x):
     return np.isnan(x)
 
 
-# ------------------------------------------------------------------------------------------------------------------------ cast
+# ----------------------------------------------------------------------------------------------------------------- cast
 
 
 @primitive(domain={"x": Real(), "dtype": Choice(np.float64)}, numpy=np.astype)
 def astype(x, dtype):
-    """x with another dtype. The gradient is cast back by the engine."""
+    """X with another dtype. The gradient is cast back by the engine."""
     return np.asarray(x).astype(dtype)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tinygen.autograd import Real, composite, primitive
-from tinygen.autograd.domain import Axis, Choice, Examples, Index
+from tinygen.autograd.domain import Choice, Examples, Index
 from tinygen.autograd.tensor import plain_index
 from tinygen.errors import DTypeError, ShapeError
 
@@ -66,7 +66,12 @@ def scatter(values, index, shape):
 scatter.vjp(values=lambda g, index: getitem(g, index))
 
 
-@composite(domain=Examples({"x": Real("n=3:3 m=3:4"), "indices": Choice(0, [2, 0, 0], [[1, 2], [0, 1]]), "axis": Choice(None, 0, 1, -1)}), numpy=np.take)
+@composite(
+    domain=Examples(
+        {"x": Real("n=3:3 m=3:4"), "indices": Choice(0, [2, 0, 0], [[1, 2], [0, 1]]), "axis": Choice(None, 0, 1, -1)}
+    ),
+    numpy=np.take,
+)
 def take(x, indices, axis=None):
     """Elements, or whole slices along an axis, at integer indices; None takes from the flattened array.
 
@@ -86,7 +91,12 @@ def _flat(x):
     return x.reshape((-1,))
 
 
-@composite(domain=Examples({"x": Real("n=3:3 m=2:2"), "indices": Choice(np.array([[0, 2]]), np.array([[1, 1], [0, 2]])), "axis": Choice(0)}), numpy=np.take_along_axis)
+@composite(
+    domain=Examples(
+        {"x": Real("n=3:3 m=2:2"), "indices": Choice(np.array([[0, 2]]), np.array([[1, 1], [0, 2]])), "axis": Choice(0)}
+    ),
+    numpy=np.take_along_axis,
+)
 def take_along_axis(x, indices, axis=-1):
     """For each place in ``indices``, the element of x at that place but for ``axis``, where the index says."""
     chosen = np.asarray(plain_index(indices))

@@ -7,7 +7,7 @@ import numpy as np
 from tinygen.autograd import Real, composite, primitive
 from tinygen.autograd.domain import Choice, Examples, Sequence
 from tinygen.errors import ShapeError
-from tinygen.ops.shape import expand_dims, squeeze, swapaxes
+from tinygen.ops.shape import expand_dims, moveaxis, reshape, squeeze, swapaxes
 
 
 def _transposed(a):
@@ -33,7 +33,7 @@ matrix_product.vjp(
         {"a": Real("m k"), "b": Real("k")},
         {"a": Real("k"), "b": Real("k")},
     ),
-    numpy=(np.matmul, np.dot),
+    numpy=np.matmul,
 )
 def matmul(a, b):
     """Matrix product as NumPy has it: a vector is a row on the left and a column on the right.
@@ -61,13 +61,40 @@ def matmul(a, b):
     return squeeze(product, (-2,) * row + (-1,) * column) if row or column else product
 
 
-# --------------------------------------------------------------------------------------------------------------------- einsum
+@composite(
+    domain=Examples(
+        {"a": Real("n m k"), "b": Real("h k w")},
+        {"a": Real("m k"), "b": Real("k n")},
+        {"a": Real("k"), "b": Real("m k n")},
+        {"a": Real("m k"), "b": Real("k")},
+        {"a": Real(""), "b": Real("n m")},
+    ),
+    numpy=np.dot,
+)
+def dot(a, b):
+    """Sum of products over the last axis of a and the last but one of b, as `numpy.dot`; `matmul` up to two axes."""
+    if np.ndim(a) == 0 or np.ndim(b) == 0:
+        return a * b
+    first = moveaxis(b, -2, 0) if np.ndim(b) > 1 else b
+    size = np.shape(first)[0]
+    if np.shape(a)[-1] != size:
+        raise ShapeError(
+            f"dot: a has K={np.shape(a)[-1]} in (...,K)={np.shape(a)} but b has K={size} in (...,K,N)={np.shape(b)}"
+        )
+    product = matrix_product(reshape(a, (-1, size)), reshape(first, (size, -1)))
+    return reshape(product, np.shape(a)[:-1] + np.shape(first)[1:])
+
+
+# --------------------------------------------------------------------------------------------------------------- einsum
 
 
 @primitive(
     domain=Examples(
         {"subscripts": Choice("ij->ij", "ij->ji", "ij->j", "ij->"), "operands": Sequence(Real("i j"), 1, 1)},
-        {"subscripts": Choice("ij,jk->ik", "ij,kj->k", "ij,kl->", "ij,ij->ij"), "operands": Sequence(Real("n n"), 2, 2)},
+        {
+            "subscripts": Choice("ij,jk->ik", "ij,kj->k", "ij,kl->", "ij,ij->ij"),
+            "operands": Sequence(Real("n n"), 2, 2),
+        },
         {"subscripts": Choice("ij,jk,kl->il", "ij,ij,ik->j"), "operands": Sequence(Real("n n"), 3, 3)},
     )
 )
@@ -101,7 +128,7 @@ contraction.vjp(operands=_contraction_adjoint)
     numpy=np.einsum,
 )
 def einsum(subscripts, *operands):
-    """Sum of products in Einstein's notation, as `numpy.einsum`: explicit or implicit result, ellipsis, repeated letters.
+    """Sum of products in Einstein's notation, as `numpy.einsum`: implicit result, ellipsis and repeated letters too.
 
     Raises
     ------
@@ -145,7 +172,7 @@ def einsum(subscripts, *operands):
         raise ShapeError(f"einsum: {subscripts!r} does not fit operands of shapes {shapes}: {error}") from None
 
 
-# ------------------------------------------------------------------------------------------------------------- factorisations
+# ------------------------------------------------------------------------------------------------------- factorisations
 
 
 @primitive(domain={"a": Real("... n n", structure="invertible")}, numpy=np.linalg.inv)
@@ -159,7 +186,7 @@ inv.vjp(a=lambda g, out: -matrix_product(_transposed(out), matrix_product(g, _tr
 
 @primitive(domain={"a": Real("... n n", structure="invertible")})
 def logabsdet(a):
-    """log |det A| of matrices: d = tr(A⁻¹ dA)."""
+    """Log |det A| of matrices: d = tr(A⁻¹ dA)."""
     return np.linalg.slogdet(_square(a, "slogdet"))[1]
 
 

@@ -2,6 +2,8 @@
 
 import math
 
+from collections.abc import Callable
+
 import numpy as np
 
 import kernels
@@ -11,7 +13,7 @@ from tinygen.errors import ShapeError
 from tinygen.ops.activation import elu, floating, gelu, leaky_relu, relu, sigmoid, silu, softplus, tanh
 from tinygen.ops.linalg import matmul
 
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Callable] = {
     "identity": lambda x, alpha: x,
     "relu": lambda x, alpha: relu(x),
     "leaky_relu": leaky_relu,

@@ -83,7 +83,7 @@ def layer_norm(x, weight, bias, eps=1e-5):
     x = floating(x, "layer_norm")
     if x.ndim < 1 or np.shape(weight) != x.shape[-1:] or np.shape(bias) != x.shape[-1:]:
         raise ShapeError(
-            f"layer_norm: x is (...,C)={x.shape}, weight {np.shape(weight)}, bias {np.shape(bias)}; both have shape (C,)"
+            f"layer_norm: x is (...,C)={x.shape}, weight {np.shape(weight)}, bias {np.shape(bias)}; both must be (C,)"
         )
     y, mean, rstd = kernels.layer_norm(x.reshape(-1, x.shape[-1]), weight, bias, eps)
     return y.reshape(x.shape), (mean, rstd)

@@ -42,7 +42,7 @@ upsample2d.vjp(x=lambda g, scale: sum_pool2d(g, scale))
 
 
 def _whole_blocks(x, size):
-    """x without the rows and columns that do not fill a block."""
+    """X without the rows and columns that do not fill a block."""
     h, w = (n - n % s for n, s in zip(np.shape(x)[1:3], size, strict=True))
     return x if (h, w) == tuple(np.shape(x)[1:3]) else getitem(x, (slice(None), slice(h), slice(w)))
 
@@ -64,7 +64,7 @@ def _block_maxima(x, size):
     composition=_block_maxima,
 )
 def block_max(x, size):
-    """Maximum of x ``(N, H, W, C)`` over blocks of ``size`` pixels, which divides (H, W); ties share the gradient equally."""
+    """Maximum of x ``(N, H, W, C)`` over blocks of ``size``, which divides (H, W); ties share the gradient equally."""
     x, size = _images(x, size, "max_pool2d")
     y = kernels.max_pool2d(x, size)
     return y, y

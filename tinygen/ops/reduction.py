@@ -7,7 +7,7 @@ import numpy as np
 from tinygen.autograd import Real, composite, primitive
 from tinygen.autograd.domain import Axes, Axis, Choice, Examples
 from tinygen.errors import ShapeError
-from tinygen.ops.elementwise import abs, astype, equal, exp, log, sqrt, where
+from tinygen.ops.elementwise import abs, astype, equal, exp, sqrt, where
 from tinygen.ops.shape import broadcast_to, flip, reshape
 
 _REDUCTION = {"x": Real("..."), "axis": Axes(), "keepdims": Choice(False, True)}
@@ -48,7 +48,9 @@ def mean(x, axis=None, keepdims=False):
     return np.mean(x, axis=axis, keepdims=keepdims)
 
 
-mean.vjp(x=lambda g, x_shape, axis: _spread(g / math.prod(x_shape[a] for a in _axes(axis, len(x_shape))), x_shape, axis))
+mean.vjp(
+    x=lambda g, x_shape, axis: _spread(g / math.prod(x_shape[a] for a in _axes(axis, len(x_shape))), x_shape, axis)
+)
 
 
 @composite(domain=_REDUCTION, numpy=np.var)

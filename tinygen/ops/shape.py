@@ -1,7 +1,5 @@
 """Rearranging elements: what each operation moves forward, its rule moves back."""
 
-import math
-
 import numpy as np
 
 from tinygen.autograd import Real, composite, primitive
@@ -31,7 +29,10 @@ def transpose(x, axes=None):
 transpose.vjp(x=lambda g, axes: transpose(g, None if axes is None else tuple(int(i) for i in np.argsort(axes))))
 
 
-@composite(domain=Examples({"x": Real("n h w c"), "source": Choice(0, 1, -1), "destination": Choice(0, 2, -1)}), numpy=np.moveaxis)
+@composite(
+    domain=Examples({"x": Real("n h w c"), "source": Choice(0, 1, -1), "destination": Choice(0, 2, -1)}),
+    numpy=np.moveaxis,
+)
 def moveaxis(x, source, destination):
     """One axis moved to another place."""
     ndim = np.ndim(x)
@@ -40,7 +41,9 @@ def moveaxis(x, source, destination):
     return transpose(x, tuple(order))
 
 
-@composite(domain=Examples({"x": Real("n h w c"), "axis1": Choice(0, 1, -1), "axis2": Choice(0, 2, -1)}), numpy=np.swapaxes)
+@composite(
+    domain=Examples({"x": Real("n h w c"), "axis1": Choice(0, 1, -1), "axis2": Choice(0, 2, -1)}), numpy=np.swapaxes
+)
 def swapaxes(x, axis1, axis2):
     """Two axes exchanged."""
     order = list(range(np.ndim(x)))
@@ -60,7 +63,9 @@ def expand_dims(x, axis):
 def squeeze(x, axis=None):
     """The axes of size 1 dropped, or those named by ``axis``."""
     shape = np.shape(x)
-    named = range(len(shape)) if axis is None else [a % len(shape) for a in (axis if isinstance(axis, tuple) else (axis,))]
+    named = (
+        range(len(shape)) if axis is None else [a % len(shape) for a in (axis if isinstance(axis, tuple) else (axis,))]
+    )
     if axis is not None and any(shape[a] != 1 for a in named):
         raise ShapeError(f"squeeze: axis {axis} of shape {shape} has a size other than 1")
     return reshape(x, tuple(n for i, n in enumerate(shape) if n != 1 or i not in named))
@@ -74,7 +79,7 @@ def ravel(x):
 
 @primitive(domain={"x": Real("..."), "shape": Broadcasting()}, numpy=np.broadcast_to)
 def broadcast_to(x, shape):
-    """x repeated along new axes and axes of size 1, without copying: the result is read-only."""
+    """Repetition of x along new axes and axes of size 1, without copying: the result is read-only."""
     try:
         return np.broadcast_to(x, shape)
     except ValueError:
@@ -84,7 +89,9 @@ def broadcast_to(x, shape):
 broadcast_to.vjp(x=lambda g: g)
 
 
-@primitive(domain=Examples({"arrays": Sequence(Real("n m")), "axis": Choice(0, 1, -1)}), numpy=(np.concatenate, np.concat))
+@primitive(
+    domain=Examples({"arrays": Sequence(Real("n m")), "axis": Choice(0, 1, -1)}), numpy=(np.concatenate, np.concat)
+)
 def concatenate(arrays, axis=0):
     """Arrays joined along an existing axis."""
     try:
@@ -109,7 +116,9 @@ def stack(arrays, axis=0):
 
 
 @composite(
-    domain=Examples({"x": Real("n=4:4 m=2:2"), "sections": Choice(1, 2, 4, (1,), (1, 3), (0, 2, 4)), "axis": Choice(0, -2)}),
+    domain=Examples(
+        {"x": Real("n=4:4 m=2:2"), "sections": Choice(1, 2, 4, (1,), (1, 3), (0, 2, 4)), "axis": Choice(0, -2)}
+    ),
     numpy=(np.split,),
 )
 def split(x, sections, axis=0):
@@ -117,7 +126,9 @@ def split(x, sections, axis=0):
     size = np.shape(x)[axis]
     if isinstance(sections, int):
         if size % sections:
-            raise ShapeError(f"split: axis {axis} of shape {np.shape(x)} does not divide into {sections} equal sections")
+            raise ShapeError(
+                f"split: axis {axis} of shape {np.shape(x)} does not divide into {sections} equal sections"
+            )
         sections = range(size // sections, size, size // sections)
     before = (slice(None),) * (axis % np.ndim(x))
     bounds = [0, *sections, size]
@@ -127,13 +138,15 @@ def split(x, sections, axis=0):
 @composite(domain={"x": Real("..."), "axis": Axis()}, numpy=np.flip)
 def flip(x, axis=None):
     """The order of the elements reversed along one axis, several, or all."""
-    axes = range(np.ndim(x)) if axis is None else [a % np.ndim(x) for a in (axis if isinstance(axis, tuple) else (axis,))]
+    axes = (
+        range(np.ndim(x)) if axis is None else [a % np.ndim(x) for a in (axis if isinstance(axis, tuple) else (axis,))]
+    )
     return getitem(x, tuple(slice(None, None, -1 if i in axes else 1) for i in range(np.ndim(x))))
 
 
 @primitive(domain={"x": Real("..."), "pad_width": Padding()}, numpy=np.pad)
 def pad(x, pad_width):
-    """x with zeros around it: ``pad_width`` is a number, a (before, after) pair for all axes, or one pair for each axis."""
+    """Zeros around x: ``pad_width`` is a number, a (before, after) pair for all axes, or one pair for each axis."""
     return np.pad(x, pad_width)
 
 

@@ -1,11 +1,11 @@
 """Property testing of operations, kernels, bijections and densities: strategies that draw, and checkers that judge.
 
-A checker returns None for a pass, raises an AssertionError that says what is wrong, or raises `Inconclusive`, at which hypothesis draws
-another example. The functions under test may come from any engine; those of tinygen need no adapter.
+A checker returns None for a pass, raises an AssertionError that says what is wrong, or raises `Inconclusive`, at which
+hypothesis draws another example. The functions under test may come from any engine; those of tinygen need no adapter.
 """
 
 from tinygen.testing.contracts import check_contract, check_kernel, check_state_roundtrip
-from tinygen.testing.domains import arguments
+from tinygen.testing.domains import arguments, bind
 from tinygen.testing.flows import check_autoregressive, check_bijection, check_density
 from tinygen.testing.gradients import check_adjoint, check_subgradient, check_taylor, check_vjp
 from tinygen.testing.strategies import LAYOUTS, Layout, arrays, broadcast_args, layouts, rngs, shapes, tensors
@@ -32,6 +32,7 @@ __all__ = [
     "arguments",
     "arrays",
     "assert_close",
+    "bind",
     "broadcast_args",
     "check_adjoint",
     "check_autoregressive",

@@ -1,7 +1,8 @@
 """From the domain that an operation declares to a strategy of its argument lists."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 from numpy.typing import DTypeLike
 
 from tinygen.autograd import Operation, Real
+from tinygen.autograd import operations as op
 from tinygen.autograd.domain import (
     Axes,
     Axis,
@@ -30,7 +32,11 @@ from tinygen.testing.strategies import Shape, arrays, broadcast_args, rngs, shap
 
 
 def arguments(
-    operation: Operation | Domain, *, dtype: DTypeLike = np.float64, layout: Any = "C", elementwise_sides: tuple[int, int] = (1, 3)
+    operation: Operation | Domain,
+    *,
+    dtype: DTypeLike = np.float64,
+    layout: Any = "C",
+    elementwise_sides: tuple[int, int] = (1, 3),
 ) -> SearchStrategy[list]:
     """Positional arguments for an operation, drawn from its domain.
 
@@ -46,10 +52,33 @@ def arguments(
     return st.sampled_from(cases).flatmap(lambda case: _case(case, dtype, layout, elementwise_sides))
 
 
+def bind(operation: Callable, args: list) -> tuple[Callable, list[np.ndarray]]:
+    """An operation as a function of its floating arrays alone, with the other arguments fixed, and those arrays.
+
+    Several results are joined in one vector, and a random generator starts anew in every call.
+    """
+    places: list[tuple[int, int | None]] = [(i, None) for i, a in enumerate(args) if _floating(a)]
+    places += [(i, j) for i, a in enumerate(args) if isinstance(a, list) for j, e in enumerate(a) if _floating(e)]
+
+    def function(*xs: Any) -> Any:
+        given = [list(a) if isinstance(a, list) else deepcopy(a) for a in args]
+        for (i, j), x in zip(places, xs, strict=True):
+            if j is None:
+                given[i] = x
+            else:
+                given[i][j] = x
+        y = operation(*given)
+        return op.concatenate([op.reshape(part, (-1,)) for part in y]) if isinstance(y, tuple | list) else y
+
+    return function, [args[i] if j is None else args[i][j] for i, j in places]
+
+
+def _floating(x: Any) -> bool:
+    return isinstance(x, np.ndarray) and x.dtype.kind == "f"
+
+
 @st.composite
-def _case(
-    draw: DrawFn, case: Mapping[str, Any], dtype: DTypeLike, layout: Any, sides: tuple[int, int]
-) -> list:
+def _case(draw: DrawFn, case: Mapping[str, Any], dtype: DTypeLike, layout: Any, sides: tuple[int, int]) -> list:
     sizes: dict[str, int] = {}
     patterned = [name for name, spec in case.items() if isinstance(spec, Real | Boolean)]
     dotted = [name for name in patterned if "..." in case[name].shape.split()]
@@ -61,7 +90,9 @@ def _case(
             drawn[name] = draw(_array(spec, draw(_shape(spec.shape, sizes, batch_of.get(name, ()))), dtype, layout))
         elif isinstance(spec, Sequence):
             shape = draw(_shape(spec.item.shape, sizes, ()))
-            drawn[name] = draw(st.lists(_array(spec.item, shape, dtype, layout), min_size=spec.least, max_size=spec.most))
+            drawn[name] = draw(
+                st.lists(_array(spec.item, shape, dtype, layout), min_size=spec.least, max_size=spec.most)
+            )
         elif isinstance(spec, Choice):
             drawn[name] = draw(st.sampled_from(spec.values))
         elif isinstance(spec, Generator):
@@ -120,12 +151,12 @@ def _about(spec: Any, shape: Shape) -> SearchStrategy:
 @st.composite
 def _reshaping(draw: DrawFn, shape: Shape) -> Shape:
     rest = math.prod(shape)
-    sizes = []
+    sizes: list[int] = []
     while rest > 1:
         sizes.append(draw(st.sampled_from([d for d in range(2, rest + 1) if rest % d == 0])))
         rest //= sizes[-1]
     if rest == 0:
-        return draw(st.permutations(shape).map(tuple))
+        return tuple(draw(st.permutations(shape)))
     sizes = draw(st.permutations([*sizes, *draw(st.lists(st.just(1), max_size=2))]))
     if sizes and draw(st.booleans()):
         sizes[draw(st.integers(0, len(sizes) - 1))] = -1
@@ -140,14 +171,15 @@ def _broadcasting(draw: DrawFn, shape: Shape) -> Shape:
 
 @st.composite
 def _index(draw: DrawFn, shape: Shape) -> Any:
-    kinds = [hnp.basic_indices(shape, allow_newaxis=True), hnp.arrays(bool, shape, fill=st.nothing())]
+    kinds: list[SearchStrategy] = [
+        hnp.basic_indices(shape, allow_newaxis=True),
+        hnp.arrays(bool, shape, fill=st.nothing()),
+    ]
     if shape and min(shape):
         whole = st.integers(-shape[0], shape[0] - 1)
         kinds.append(hnp.arrays(np.intp, shapes(max_dims=2, min_side=1, max_side=3), elements=whole, fill=st.nothing()))
         kinds.append(st.lists(whole, min_size=1, max_size=3))
-        kinds.append(
-            hnp.integer_array_indices(shape, result_shape=hnp.array_shapes(max_dims=2, max_side=3))
-        )
+        kinds.append(hnp.integer_array_indices(shape, result_shape=hnp.array_shapes(max_dims=2, max_side=3)))
     if len(shape) > 1 and shape[-1]:  # an array after an axis that stays
         kinds.append(st.lists(st.integers(0, shape[-1] - 1), min_size=1, max_size=3).map(lambda i: (..., i)))
     return draw(st.one_of(kinds))

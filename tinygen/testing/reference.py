@@ -1,7 +1,7 @@
 """Derivatives by differences, with their own error: what gradients are judged by.
 
-Central differences at steps h, h/2 and h/4 are extrapolated twice (Richardson 1911), which leaves a truncation error of order h⁶; the
-rest is rounding. The step is a power of two, so that x ± h is exact, near ε^(1/3) of the size of x.
+Central differences at steps h, h/2 and h/4 are extrapolated twice (Richardson 1911), which leaves a truncation error of
+order h⁶; the rest is rounding. The step is a power of two, so that x ± h is exact, near ε^(1/3) of the size of x.
 """
 
 from collections.abc import Callable
@@ -17,18 +17,10 @@ Function = Callable[..., np.ndarray]
 
 @dataclass(frozen=True)
 class Derivative:
-    """A directional derivative of an array-valued function: all attributes have the value's shape.
-
-    Attributes
-    ----------
-    value : the derivative
-    error : how wrong it may be
-    kink : where the function is not differentiable, or too rough to tell
-    """
+    """A directional derivative of an array-valued function, and how wrong it may be: both of the value's shape."""
 
     value: np.ndarray
     error: np.ndarray
-    kink: np.ndarray
 
 
 def step(size: float) -> float:
@@ -37,7 +29,7 @@ def step(size: float) -> float:
 
 
 def derivative(f: Function, x: np.ndarray, v: np.ndarray, h: float, y: np.ndarray) -> Derivative:
-    """The derivative of ``f`` at the float64 array ``x``, where its value is ``y``, along ``v``, whose entries are -1, 0 or 1."""
+    """The derivative of ``f`` at the float64 array ``x``, where its value is ``y``, along ``v`` of entries -1, 0, 1."""
     slopes, bends = [], []
     size = np.abs(y)
     with np.errstate(all="ignore"):
@@ -52,6 +44,7 @@ def derivative(f: Function, x: np.ndarray, v: np.ndarray, h: float, y: np.ndarra
         value = (16 * second - first) / 15
         # Evaluations that are wrong by e move this value by at most 6.6 e / h.
         rounding = 6.6 * _ULPS * EPS * size / h
-        # A smooth function's second difference over h shrinks with h; that of a kink stays.
-        kink = (bends[2] > bends[0] / 2) & (bends[2] > 8 * rounding)
-        return Derivative(value, np.abs(second - first) + rounding, kink | ~np.isfinite(value))
+        # Slopes ahead and behind differ in proportion to h where the function is smooth. At a kink, or in noise, they
+        # always do.
+        kink = np.where(bends[2] > bends[0] / 2, bends[2], 0)
+        return Derivative(value, np.abs(second - first) + rounding + kink)

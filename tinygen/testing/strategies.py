@@ -26,19 +26,21 @@ def shapes(*, max_dims: int = 3, min_side: int = 0, max_side: int = 4) -> Search
     return hnp.array_shapes(min_dims=0, max_dims=max_dims, min_side=min_side, max_side=max_side)
 
 
-def broadcast_args(n: int, *, max_dims: int = 3, min_side: int = 0, max_side: int = 4) -> SearchStrategy[tuple[Shape, ...]]:
+def broadcast_args(
+    n: int, *, max_dims: int = 3, min_side: int = 0, max_side: int = 4
+) -> SearchStrategy[tuple[Shape, ...]]:
     """``n`` shapes that broadcast together."""
-    return hnp.mutually_broadcastable_shapes(
-        num_shapes=n, max_dims=max_dims, min_side=min_side, max_side=max_side
-    ).map(lambda drawn: drawn.input_shapes)
+    return hnp.mutually_broadcastable_shapes(num_shapes=n, max_dims=max_dims, min_side=min_side, max_side=max_side).map(
+        lambda drawn: drawn.input_shapes
+    )
 
 
 @dataclass(frozen=True)
 class Layout:
     """A function that puts an array's values into memory in a certain way.
 
-    The values stay, but for ``zero-stride``, which repeats the first slice along the first axis. All but ``read-only`` and
-    ``zero-stride`` are writable.
+    The values stay, but for ``zero-stride``, which repeats the first slice along the first axis. All but ``read-only``
+    and ``zero-stride`` are writable.
     """
 
     name: str
@@ -50,7 +52,7 @@ class Layout:
         if self.name == "strided":
             return np.repeat(x, 2, axis=-1)[..., ::2] if x.ndim else np.repeat(x, 2)[:1].reshape(())
         if self.name == "reversed":
-            return np.flip(np.flip(x).copy())
+            return np.flip(np.flip(x).copy()) if x.ndim else x.copy()
         if self.name == "offset":
             return np.concatenate([np.zeros(1, x.dtype), x.ravel()])[1:].reshape(x.shape)
         if self.name == "zero-stride":
@@ -86,7 +88,8 @@ def arrays(
     dtype, shape, layout : values or strategies of them; layout is one of ``LAYOUTS``, or what `layouts` draws
     domain : the range of the values; or a `Real`, which says more, and whose shape pattern is not read
     avoid : points, beside those of the domain, that values keep away from
-    special : let infinities, NaN, both zeros and the largest and smallest numbers occur too; only where the domain is a range
+    special : let infinities, NaN, both zeros and the largest and smallest numbers occur too; only where the domain is a
+        range
 
     Raises
     ------
@@ -104,9 +107,9 @@ def arrays(
         raise InvalidArgument(f"arrays: dtype {np.dtype(dtype)} is not a number's")
     layout = Layout(layout) if isinstance(layout, str) else layout
     return st.builds(_Arguments, _lazy(dtype), _lazy(shape), _lazy(layout)).flatmap(
-        lambda a: _values(np.dtype(a.dtype), (a.shape,) if isinstance(a.shape, int) else tuple(a.shape), spec, points, special).map(
-            a.layout
-        )
+        lambda a: _values(
+            np.dtype(a.dtype), (a.shape,) if isinstance(a.shape, int) else tuple(a.shape), spec, points, special
+        ).map(a.layout)
     )
 
 
@@ -121,7 +124,7 @@ def tensors(
     return arrays(dtype, shape, **kwargs).map(lambda x: Tensor(x, requires_grad))
 
 
-# ------------------------------------------------------------------------------------------------------------------- machinery
+# ------------------------------------------------------------------------------------------------------------ machinery
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ def _values(
 ) -> SearchStrategy[np.ndarray]:
     size = math.prod(shape)
     if dtype.kind != "f":
-        allowed = np.arange(math.ceil(spec.low), math.floor(spec.high) + 1)
+        allowed = np.arange(math.ceil(spec.low), math.floor(spec.high) + 1.0)
     else:
         steps = max(1, math.floor((spec.high - spec.low) * GRID))
         if spec.distinct:
@@ -170,7 +173,7 @@ def _with_special(x: np.ndarray, which: list[float | None]) -> np.ndarray:
 
 
 def _structured(x: np.ndarray, structure: str) -> np.ndarray:
-    """A matrix of a certain structure, and well conditioned, from any square matrix with entries of size up to about 2."""
+    """A well conditioned matrix of a certain structure, from any square matrix with entries of size up to about 2."""
     if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
         raise InvalidArgument(f"{structure!r} needs square matrices, got shape {x.shape}")
     n = x.shape[-1]

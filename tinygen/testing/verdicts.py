@@ -50,9 +50,10 @@ def conclude(verdict: Exception | None) -> None:
 
 
 def mostly_conclusive(test: Callable) -> Callable:
-    """Make a hypothesis test fail if fewer than half of its checks were conclusive: the outermost decorator, above ``given``.
+    """Make a hypothesis test fail if fewer than half of its checks were conclusive: a decorator, above ``given``.
 
-    Hypothesis replaces an inconclusive example by another, so without this a test could pass on a few easy examples alone.
+    Hypothesis replaces an inconclusive example by another, so without this a test could pass on a few easy examples
+    alone.
     """
 
     @wraps(test)
@@ -89,11 +90,11 @@ def assert_close(
     actual: ArrayLike | Tensor,
     expected: ArrayLike | Tensor,
     *,
-    error: ArrayLike = 0.0,
+    error: float | np.ndarray = 0.0,
     rtol: float | None = None,
     what: str = "value",
 ) -> None:
-    """Assert that two arrays have one shape and dtype and agree entry by entry; infinities and NaNs must stand at the same places.
+    """Assert that two arrays have one shape and dtype and agree entry by entry, infinities and NaNs included.
 
     Parameters
     ----------
@@ -123,6 +124,6 @@ def assert_close(
     if excess.size and excess.max() > 0:
         worst = tuple(int(i) for i in np.unravel_index(int(excess.argmax()), excess.shape))
         raise CheckError(
-            f"{what}: {int((excess > 0).sum())} of {excess.size} entries differ, the worst at {worst}: {have[worst]!r}, "
-            f"expected {want[worst]!r} within {allowed[worst]:.2g}"
+            f"{what}: {int((excess > 0).sum())} of {excess.size} entries differ, the worst at {worst}: "
+            f"{have[worst]!r}, expected {want[worst]!r} within {allowed[worst]:.2g}"
         )

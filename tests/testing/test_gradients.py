@@ -1,0 +1,208 @@
+"""The checkers of gradients reject planted faults, and accept a correct neighbour of each."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import UnsatisfiedAssumption
+
+import tinygen as tg
+from tinygen.testing import (
+    CheckError,
+    GradientError,
+    Inconclusive,
+    arrays,
+    check_adjoint,
+    check_subgradient,
+    check_taylor,
+    check_vjp,
+    mostly_conclusive,
+    rngs,
+)
+
+A = np.random.default_rng(5).standard_normal((64, 64))
+
+
+def given_pullback(f: Callable, pull: Callable) -> Callable:
+    """A ``vjp`` from a formula: pull(u, *xs) gives a tuple."""
+    return lambda g, *xs: (f(*xs), lambda u: pull(u, *xs))
+
+
+def one_entry(u: np.ndarray, x: np.ndarray) -> tuple[np.ndarray]:
+    wrong = A.copy()
+    wrong[3, 41] *= 1.01
+    return (wrong.T @ u,)
+
+
+FUNCTIONS: dict[str, tuple[Callable, tuple[int, ...]]] = {
+    "sine": (np.sin, (3, 2)),
+    "row sums": (lambda x: (x * x).sum(axis=1), (3, 2)),
+    "matrix": (lambda x: A @ x, (64,)),
+    "large": (lambda x: np.exp(x) + x[::-1], (80,)),
+    "scale": (lambda x: np.tanh(x * 3e5), (3,)),
+}
+RIGHT: dict[str, tuple[str, Callable]] = {
+    "sine": ("sine", lambda u, x: (u * np.cos(x),)),
+    "row sums": ("row sums", lambda u, x: (u[:, None] * 2 * x,)),
+    "matrix": ("matrix", lambda u, x: (A.T @ u,)),
+    "large": ("large", lambda u, x: (u * np.exp(x) + u[::-1],)),
+    "scale": ("scale", lambda u, x: (u * 3e5 * (1 - np.tanh(x * 3e5) ** 2),)),
+}
+WRONG: dict[str, tuple[str, Callable]] = {
+    "× 1.0001": ("sine", lambda u, x: (1.0001 * u * np.cos(x),)),
+    "ignores its cotangent": ("sine", lambda u, x: (np.cos(x),)),
+    "sign": ("sine", lambda u, x: (-u * np.cos(x),)),
+    "zero": ("sine", lambda u, x: (0 * u,)),
+    "not a number": ("sine", lambda u, x: (u * np.nan,)),
+    "rows permuted": ("row sums", lambda u, x: ((u[:, None] * 2 * x)[::-1],)),
+    "averages over a broadcast axis": ("row sums", lambda u, x: (np.full_like(x, u.mean()) * 2 * x,)),
+    "one entry of 4,096": ("matrix", one_entry),
+    "a large one, a row": ("large", lambda u, x: (u * np.exp(x) + np.where(np.arange(80) == 7, 0, u[::-1]),)),
+    "stopped on a large scale": ("scale", lambda u, x: (0 * u,)),
+}
+
+
+def run(checker: Callable, name: str, pull: Callable, rng: np.random.Generator) -> None:
+    f, shape = FUNCTIONS[name]
+    x = rng.standard_normal(shape) * (1e-6 if name == "scale" else 1)
+    checker(f, x, vjp=given_pullback(f, pull), rng=rng)
+
+
+@pytest.mark.parametrize("checker", [check_vjp, check_adjoint, check_taylor])
+@pytest.mark.parametrize("case", RIGHT)
+@settings(max_examples=20)
+@given(rng=rngs())
+def test_right_gradients_pass(checker: Callable, case: str, rng: np.random.Generator) -> None:
+    run(checker, *RIGHT[case], rng)
+
+
+@pytest.mark.parametrize("case", WRONG)
+@settings(max_examples=10)
+@given(rng=rngs())
+def test_wrong_gradients_fail(case: str, rng: np.random.Generator) -> None:
+    with pytest.raises(GradientError):
+        run(check_vjp, *WRONG[case], rng)
+    if case not in ("a large one, a row", "one entry of 4,096"):  # a probe or a slope sees these only by chance
+        with pytest.raises(GradientError):
+            run(check_adjoint, *WRONG[case], rng)
+
+
+@pytest.mark.parametrize("case", ["sign", "zero", "rows permuted", "ignores its cotangent", "not a number"])
+@settings(max_examples=10)
+@given(rng=rngs())
+def test_taylor_sees_wrong_slopes(case: str, rng: np.random.Generator) -> None:
+    with pytest.raises(GradientError):
+        run(check_taylor, *WRONG[case], rng)
+
+
+@given(rng=rngs())
+@settings(max_examples=10)
+def test_linear_adjoint_is_exact(rng: np.random.Generator) -> None:
+    f, x = (lambda x: A @ x), rng.standard_normal(64)
+    check_adjoint(f, x, vjp=given_pullback(f, lambda u, x: (A.T @ u,)), linear=True, rng=rng)
+    with pytest.raises(GradientError):
+        check_adjoint(f, x, vjp=given_pullback(f, lambda u, x: (A.T @ u * (1 + 1e-9),)), linear=True, rng=rng)
+    check_adjoint(
+        f, x, vjp=given_pullback(f, lambda u, x: (A.T @ u,)), jvp=lambda f, xs, vs: (f(*xs), A @ vs[0]), rng=rng
+    )
+
+
+def test_the_second_order_is_checked() -> None:
+    """A term that is dropped from the derivative of the derivative does not show at order 1."""
+
+    @tg.primitive(domain=tg.autograd.Real())
+    def cube_with_a_stopped_rule(x):
+        """x³, whose rule is right, and constant."""
+        return x**3
+
+    def stopped(g, x):
+        fixed = x.detach() if isinstance(x, tg.Tensor) else x
+        return g * (3 * fixed * fixed)
+
+    cube_with_a_stopped_rule.vjp(x=stopped)
+    try:
+        x = np.array([0.3, -1.2])
+        check_vjp(cube_with_a_stopped_rule, x)
+        with pytest.raises(GradientError):
+            check_vjp(cube_with_a_stopped_rule, x, order=2)
+        check_vjp(lambda x: x**3, x, order=3)
+    finally:
+        del tg.autograd.operations.__dict__["cube_with_a_stopped_rule"]
+
+
+@settings(max_examples=30)
+@given(x=arrays(np.float64, (4,)), rng=rngs())
+def test_hostile_but_right(x: np.ndarray, rng: np.random.Generator) -> None:
+    hostile: list[tuple[Callable, np.ndarray]] = [
+        (lambda x: x * tg.abs(x), x),
+        (lambda x: x * 1e150, x),
+        (lambda x: tg.sin(x * 1e150), x * 1e-150),
+        (lambda x: x * 1e-150, x * 1e150),
+        (lambda x: tg.exp(-300 * x * x), x),
+        (lambda x: (1e8 + x) - 1e8, x),
+        (lambda x: (1e12 + x) - 1e12, x),
+        (tg.floor, x),
+        (tg.relu, x),
+        (lambda x: x[0] * x[1] * x[2] * x[3], x),
+        (lambda x: tg.inv(tg.reshape(x, (2, 2)) + 1e-3 * np.eye(2)), x),
+    ]
+    for f, at in hostile:
+        try:
+            check_vjp(f, at, rng=rng)
+        except Inconclusive:
+            pass
+        except np.linalg.LinAlgError:
+            pass
+
+
+def test_kinks_are_inconclusive() -> None:
+    with pytest.raises(Inconclusive):
+        check_vjp(tg.abs, np.array(0.0))
+    check_vjp(tg.abs, np.array(1e-7))
+
+
+def test_inconclusive_is_a_rejection() -> None:
+    assert issubclass(Inconclusive, UnsatisfiedAssumption)
+
+
+@pytest.mark.parametrize(("share", "fails"), [(8, True), (2, False)])
+def test_a_test_must_be_mostly_conclusive(share: int, fails: bool) -> None:
+    @mostly_conclusive
+    @settings(max_examples=20, database=None, derandomize=True)
+    @given(k=st.integers(0, 9))
+    def test(k: int) -> None:
+        check_vjp(tg.abs, np.array(0.0 if k < share else 1.0))
+
+    if fails:
+        with pytest.raises(CheckError, match="conclusive"):
+            test()
+    else:
+        test()
+
+
+def test_messages_name_entry_values_and_error() -> None:
+    wrong = given_pullback(np.sin, lambda u, x: (u * np.cos(x) * np.array([1, 1, 2.0]),))
+    with pytest.raises(
+        GradientError, match=r"argument 0 of shape \(3,\), entry \(2,\): the pullback gives .* error below"
+    ):
+        check_vjp(np.sin, np.array([0.1, 0.2, 0.3]), vjp=wrong)
+
+
+def test_gradients_of_wrong_shape() -> None:
+    with pytest.raises(GradientError, match="shape"):
+        check_vjp(np.sin, np.array([0.1, 0.2]), vjp=given_pullback(np.sin, lambda u, x: (u.sum(),)))
+
+
+@pytest.mark.parametrize(("slope", "fails"), [(0.0, False), (0.7, False), (2.0, True), (-0.1, True)])
+def test_subgradients_lie_between_the_slopes(slope: float, fails: bool) -> None:
+    relu = given_pullback(lambda x: np.maximum(x, 0), lambda u, x: (u * np.where(x > 0, 1, np.where(x < 0, 0, slope)),))
+    if fails:
+        with pytest.raises(GradientError):
+            check_subgradient(lambda x: np.maximum(x, 0), np.array([0.0, 1.0]), vjp=relu)
+    else:
+        check_subgradient(lambda x: np.maximum(x, 0), np.array([0.0, 1.0]), vjp=relu)
+        check_subgradient(lambda x: np.maximum(x, 0), np.array([0.0, 1.0]), np.array([slope, 1.0]), vjp=relu)
+        with pytest.raises(GradientError):
+            check_subgradient(lambda x: np.maximum(x, 0), np.array([0.0, 1.0]), np.array([slope + 0.1, 1.0]), vjp=relu)
