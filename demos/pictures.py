@@ -16,7 +16,7 @@ from tinygen.training import Run
 Array = np.ndarray
 
 PREVIEWS = "previews"
-IMAGES, POINTS = 64, 4000
+IMAGES, POINTS = 64, 2000
 FILES = (
     "data",
     "samples",

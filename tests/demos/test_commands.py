@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from PIL import Image
 
 from demos import gallery
 from demos.cli import main
+from demos.runs import Settings
 from demos.table import DEMOS
 from tinygen import training
 from tinygen.models.ddpm import DDPM
@@ -22,8 +24,8 @@ from tinygen.models.gan import GAN
 from tinygen.models.vae import VAE
 
 ROOT = Path(__file__).parents[2]
-SMALL = ["--size", "4", "--batch-size", "8", "--steps", "6", "--seed", "3"]
-POINTS = ["--batch-size", "16", "--steps", "6", "--seed", "3", "--data"]
+SMALL = ["--size", "4", "--batch-size", "8", "--steps", "4", "--seed", "3"]
+POINTS = ["--batch-size", "16", "--steps", "4", "--seed", "3", "--data"]
 
 EVERY = {"config.json", "metrics.csv", "checkpoint.safetensors", "summary.json", "previews"}
 PICTURES = {"data.png", "samples.png", "curves.png", "animation.gif"}
@@ -68,11 +70,11 @@ def test_a_run_leaves_its_files_and_pictures(name, trained):
     for path in [*folder.glob("*.png"), *(folder / "previews").glob("*.png")]:
         assert imread(path)[..., :3].var() > 1e-4, path
     frames = sorted((folder / "previews").glob("*.png"))
-    assert len(frames) == 6
+    assert len(frames) == 4
     with Image.open(folder / "animation.gif") as gif:
-        assert 2 <= gif.n_frames <= 10  # equal neighbours are one frame; the last one is held
+        assert 2 <= gif.n_frames <= 8  # equal neighbours are one frame; the last one is held
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary["steps"] == 6
+    assert summary["steps"] == 4
     assert np.isfinite(list(summary["metrics"].values())).all()
 
 
@@ -95,12 +97,12 @@ def interrupt_at(step, monkeypatch, model):
 def test_stopped_and_resumed_ends_with_the_same_bits(name, trained, tmp_path, monkeypatch, capsys):
     model = {"vae": VAE, "gan": GAN, "flow": Flow, "ddpm": DDPM}[name.split()[0]]
     with monkeypatch.context() as patch:
-        interrupt_at(3, patch, model)
+        interrupt_at(2, patch, model)
         assert main([*RUNS[name][0], "--out", str(tmp_path)]) == 130
     demo = RUNS[name][0][0]
     told = capsys.readouterr().err
-    assert f"interrupted at step 3, and saved; go on with: python -m demos {demo} --resume --out {tmp_path}" in told
-    assert everything(tmp_path)[1]["step"] == 3
+    assert f"interrupted at step 2, and saved; go on with: python -m demos {demo} --resume --out {tmp_path}" in told
+    assert everything(tmp_path)[1]["step"] == 2
     assert not (tmp_path / "summary.json").exists()
     assert main([demo, "--resume", "--out", str(tmp_path)]) == 0
     (once, notes), (twice, notes_twice) = everything(trained(name)), everything(tmp_path)
@@ -158,8 +160,6 @@ def test_samples_come_from_the_average_of_the_weights(name, shape, trained, caps
     assert np.isfinite(samples).all() and samples.var() > 0
     assert main([demo, "--sample", "5", "--seed", "8", "--out", str(folder)]) == 0
     assert np.array_equal(np.load(told["samples"]), samples)
-    from demos.runs import Settings
-
     model = Settings.read(folder).build()
     training.load(folder / "checkpoint.safetensors", model, averaged=True)
     assert np.array_equal(model.sample(5, np.random.default_rng([8, 4])), samples)
@@ -170,7 +170,7 @@ def test_samples_come_from_the_average_of_the_weights(name, shape, trained, caps
 def test_json_is_all_that_stdout_has(tmp_path, capsys):
     assert main(["vae", *SMALL, "--network", "mlp", "--out", str(tmp_path), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["demo"] == "vae" and told["steps"] == 6 and told["parameters"] > 0
+    assert told["demo"] == "vae" and told["steps"] == 4 and told["parameters"] > 0
     assert all(Path(picture).exists() for picture in told["pictures"])
     assert {"loss", "reconstruction", "kl"} <= told["metrics"].keys()
 
@@ -184,22 +184,20 @@ def test_a_new_run_replaces_the_old_one_and_says_so(tmp_path, capsys):
     assert main([*command, "--seed", "4"]) == 0
     assert "replaces" in capsys.readouterr().err
     assert (tmp_path / "mine.txt").read_text() == "keep"
-    assert len(list((tmp_path / "previews").glob("*.png"))) == 6
+    assert len(list((tmp_path / "previews").glob("*.png"))) == 4
 
 
 def test_resuming_a_finished_run_changes_nothing_but_may_extend_it(trained, tmp_path):
     folder = tmp_path / "copy"
-    import shutil
-
     shutil.copytree(trained("vae"), folder)
     before, summary = everything(folder), (folder / "summary.json").read_text()
     assert main(["vae", "--resume", "--out", str(folder)]) == 0
     after = everything(folder)
     assert before[1] == after[1] and (folder / "summary.json").read_text() == summary
     assert all(np.array_equal(array, after[0][key]) for key, array in before[0].items())
-    assert main(["vae", "--resume", "--steps", "8", "--out", str(folder)]) == 0
-    assert everything(folder)[1]["step"] == 8
-    assert json.loads((folder / "config.json").read_text())["steps"] == 8
+    assert main(["vae", "--resume", "--steps", "6", "--out", str(folder)]) == 0
+    assert everything(folder)[1]["step"] == 6
+    assert json.loads((folder / "config.json").read_text())["steps"] == 6
 
 
 def test_gallery_trains_all_then_keeps_them(tmp_path, capsys):
