@@ -67,7 +67,7 @@ def log_normal(x: np.ndarray, mean: np.ndarray, cov: np.ndarray) -> np.ndarray:
 @few
 @given(seed=seeds)
 def test_elbo_is_below_the_likelihood_by_the_kl_to_the_posterior(seed: int) -> None:
-    """log p(x) - E[ELBO] = KL(q(z | x) ‖ p(z | x)), closed for Gaussians; the mean of n draws is within 6 standard errors."""
+    """log p(x) - E[ELBO] = KL(q(z | x) ‖ p(z | x)), closed for Gaussians; n draws come within 6 standard errors."""
     model, mean, cov = linear_gaussian(seed)
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(1, 3))

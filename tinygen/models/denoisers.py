@@ -54,15 +54,16 @@ class ResidualBlock(nn.Module):
 class UNet(nn.Module):
     """The U-Net (Ronneberger et al. 2015) with residual blocks that know the time (Ho et al. 2020), without attention.
 
-    Going down, each level has a residual block and a convolution that halves the image; at the bottom there is one more
-    block; going up, the image is doubled, the same level's image from the way down is put beside it, and a block joins
-    the two.
+    Going down, each level has a residual block and a convolution that halves the image; at the bottom, where a few
+    convolutions see all of it, there are ``bottom`` blocks; going up, the image is doubled, the same level's image from
+    the way down is put beside it, and a block joins the two.
 
     Parameters
     ----------
     channels : of the images, ``(N, H, W, channels)``
     rng : draws the initial weights
     widths : channels at each level, from the largest image to the smallest; multiples of 8, for group norm
+    bottom : residual blocks at the smallest level
     patch : squares of patch × patch pixels become channels first, so that the largest level is smaller by that factor
     features : number of time features
     """
@@ -73,6 +74,7 @@ class UNet(nn.Module):
         rng: np.random.Generator,
         *,
         widths: Sequence[int] = (32, 64),
+        bottom: int = 2,
         patch: int = 2,
         features: int = 32,
         time_width: int = 128,
@@ -81,19 +83,18 @@ class UNet(nn.Module):
         self.factor = patch * 2 ** (len(widths) - 1)
         self.time = nn.MLP([features, time_width, time_width], rng, "silu")
         self.first = nn.Conv2d(channels * patch**2, widths[0], 3, rng, padding=1)
-        self.down, self.halve, self.up = [], [], []
-        width = widths[0]
-        for level in widths[:-1]:
-            self.down.append(ResidualBlock(width, level, time_width, rng))
-            self.halve.append(nn.Conv2d(level, level, 3, rng, stride=2, padding=1))
-            width = level
-        self.bottom = ResidualBlock(width, widths[-1], time_width, rng)
-        width = widths[-1]
-        for level in reversed(widths[:-1]):
-            self.up.append(ResidualBlock(width + level, level, time_width, rng))
-            width = level
-        self.norm = nn.GroupNorm(8, width)
-        self.last = nn.Conv2d(width, channels * patch**2, 3, rng, padding=1, init=nn.init.zeros)
+
+        def block(c_in: int, c_out: int) -> ResidualBlock:
+            return ResidualBlock(c_in, c_out, time_width, rng)
+
+        *upper, lowest = widths
+        entering = [widths[0], *upper]  # the channels that each level receives from above
+        self.down = [block(a, b) for a, b in zip(entering, upper, strict=False)]
+        self.halve = [nn.Conv2d(width, width, 3, rng, stride=2, padding=1) for width in upper]
+        self.bottom = [block(entering[-1], lowest), *[block(lowest, lowest) for _ in range(bottom - 1)]]
+        self.up = [block(below + width, width) for width, below in zip(upper, widths[1:], strict=True)][::-1]
+        self.norm = nn.GroupNorm(8, widths[0])
+        self.last = nn.Conv2d(widths[0], channels * patch**2, 3, rng, padding=1, init=nn.init.zeros)
 
     def forward(self, x: Any, time: Array) -> Tensor:
         if x.ndim != 4 or x.shape[1] % self.factor or x.shape[2] % self.factor:
@@ -107,7 +108,8 @@ class UNet(nn.Module):
             h = block(h, t)
             skips.append(h)
             h = halve(h)
-        h = self.bottom(h, t)
+        for block in self.bottom:
+            h = block(h, t)
         for block in self.up:
             h = block(tg.concatenate([tg.upsample2d(h, 2), skips.pop()], 3), t)
         return channels_to_space(self.last(tg.silu(self.norm(h))), self.patch)
