@@ -6,7 +6,8 @@ come out even. The bias is the tile's initial value, and the activation is appli
 cache, so both are almost free.
 
 Which way a product goes depends on its shape alone. With fewer columns than a panel most of a tile would be wasted: up
-to `FEW` are scalar products, and those between are left to BLAS. Everything else is ours, which on one AVX2 core takes
+to `FEW` are scalar products, and those between are left to BLAS, as are right-hand sides too large to be read where
+they lie (2 MB). Everything else is ours, which on one AVX2 core takes
 0.8 to 1.2 of the time of OpenBLAS (64 × 32 × 128 to 8192 × 64 × 256, float32) and leaves none of its threads spinning.
 """
 
@@ -108,7 +109,7 @@ PART = 64
 
 def _for_blas(m: int, n: int, k: int, dtype: np.dtype[Any]) -> bool:
     """Whether an (m, k) by (k, n) product is better left to BLAS."""
-    return n < panel_width(dtype) or m == 0 or k == 0
+    return n < panel_width(dtype) or m == 0 or k == 0 or k * n * dtype.itemsize > 2**21
 
 
 def _duration(m: int, n: int, k: int, dtype: np.dtype[Any]) -> float:

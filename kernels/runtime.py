@@ -87,8 +87,8 @@ event.register("numba:compile", _Announcer())
 # 16-30 µs; Numba's `workqueue` layer takes 55 µs for the same (its caller sleeps meanwhile) and aborts when two Python
 # threads enter it at once, and GNU OpenMP dies after a fork. Without `parallel=True` a kernel also compiles faster.
 
-HANDOVER = 20_000.0
-"""Nanoseconds that waking another thread costs (measured): what a kernel must save to run on more than one."""
+HANDOVER = 30_000.0
+"""Nanoseconds that waking another thread and waiting for it may cost; work is shared from three times as much on."""
 
 _num_threads: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # the CPUs that this process may use
 _workers: list["_Worker"] = []
@@ -143,7 +143,7 @@ def run(kernel: Callable[..., Any], nanoseconds: float, *args: Any) -> None:
     kernel : decorated with `jit`; it returns nothing and writes to its arguments
     nanoseconds : an estimate of the time it takes on one core
     """
-    workers = min(_num_threads, 1 + int(nanoseconds / (2 * HANDOVER)))
+    workers = min(_num_threads, 1 + int(nanoseconds / (3 * HANDOVER)))
     if workers == 1:
         kernel(0, 1, *args)
         return
