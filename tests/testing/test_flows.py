@@ -165,13 +165,17 @@ def test_density(dim: int, scale: float, middle: float) -> None:
             check_density(Gaussian(dim, offset, scale, middle))
 
 
+def cauchy(x: np.ndarray) -> np.ndarray:
+    return -np.log(np.pi * (1 + x * x))
+
+
+def two_modes(x: np.ndarray) -> np.ndarray:
+    return np.logaddexp(-((x + 4) ** 2) * 50, -((x - 4) ** 2) * 50) + np.log(10 / np.sqrt(8 * np.pi))
+
+
 def test_heavy_tails_and_two_modes() -> None:
-    cauchy: Callable = lambda x: -np.log(np.pi * (1 + x * x))  # noqa: E731
     check_density(from_log_prob(cauchy, lambda n, rng: rng.standard_cauchy(n)))
-    modes: Callable = lambda x: (
-        np.logaddexp(-((x + 4) ** 2) * 50, -((x - 4) ** 2) * 50) + np.log(10 / np.sqrt(8 * np.pi))
-    )
-    check_density(from_log_prob(modes, lambda n, rng: rng.choice([-4, 4], n) + 0.1 * rng.standard_normal(n)))
+    check_density(from_log_prob(two_modes, lambda n, rng: rng.choice([-4, 4], n) + 0.1 * rng.standard_normal(n)))
 
 
 def from_log_prob(log_prob: Callable, sample: Callable) -> Any:

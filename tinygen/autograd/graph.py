@@ -198,7 +198,7 @@ def _fit(gradient: Any, place: "Place", node: Node, position: int) -> Any:
 
 def check_finite(value: Any, what: str, where: str) -> None:
     """Raise `NonFiniteError` naming the first entry of ``value``, an array or Tensor, that is infinite or NaN."""
-    array = value if isinstance(value, np.ndarray | np.generic) else value.data
+    array = np.asarray(value if isinstance(value, np.ndarray | np.generic) else value.data)
     if array.dtype.kind != "f" or (finite := np.isfinite(array)).all():
         return
     first = tuple(int(i) for i in np.argwhere(~finite)[0])

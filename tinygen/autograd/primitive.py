@@ -50,6 +50,8 @@ class Operation:
     twins : the NumPy functions that it stands for
     """
 
+    __call__: Callable[..., Any]
+
     def __init__(self, function: Callable, domain: Domain | Real, twins: Callable | tuple[Callable, ...]) -> None:
         self.function = function
         self.name = function.__name__
@@ -197,8 +199,8 @@ class Primitive(Operation):
                     found = value.dtype
                 elif "f" in (value.dtype.kind, found.kind):
                     raise DTypeError(
-                        f"{self.name}: argument {self.parameters[i]} is {value.dtype} but an earlier one is {found}, and "
-                        f"the result would be {np.result_type(value, found)}; cast one, as with .astype(np.{found})"
+                        f"{self.name}: argument {self.parameters[i]} is {value.dtype} but an earlier one is {found}, "
+                        f"and the result would be {np.result_type(value, found)}; cast one, as by .astype(np.{found})"
                     )
         for i in self._arrays:
             if i not in self._sequences and type(values[i]) in (list, tuple):
@@ -338,7 +340,7 @@ def composite(*, domain: Domain | Real, numpy: Callable | tuple[Callable, ...] =
 
 
 @primitive(domain=Real())
-def alias(x):
+def alias(x: Any) -> Any:
     """The same values as a new Tensor, at a new place in the graph."""
     return x
 

@@ -99,15 +99,6 @@ def reciprocal(x):
 reciprocal.vjp(x=lambda g, out: -g * out * out)
 
 
-@primitive(domain=Real(avoid=(0.0,)), numpy=(np.absolute, np.fabs))
-def abs(x):
-    """Elementwise |x|: d|x| = sign(x) dx, and 0 at 0."""
-    return np.absolute(x)
-
-
-abs.vjp(x=lambda g, x: g * sign(x))
-
-
 @primitive(domain=Real(avoid=(0.0,)), numpy=np.sign)
 def sign(x):
     """Elementwise sign, -1, 0 or 1. Its derivative is 0, at the step too."""
@@ -115,6 +106,15 @@ def sign(x):
 
 
 sign.vjp(x=lambda g: g * 0)
+
+
+@primitive(domain=Real(avoid=(0.0,)), numpy=(np.absolute, np.fabs))
+def abs(x):
+    """Elementwise |x|: d|x| = sign(x) dx, and 0 at 0."""
+    return np.absolute(x)
+
+
+abs.vjp(x=lambda g, x: g * sign(x))
 
 
 @primitive(domain=Real(avoid=(-2.0, -1.0, 0.0, 1.0, 2.0)), numpy=np.floor)
@@ -179,15 +179,13 @@ def sin(x):
     return np.sin(x)
 
 
-sin.vjp(x=lambda g, x: g * cos(x))
-
-
 @primitive(domain=Real(), numpy=np.cos)
 def cos(x):
     """Elementwise cosine (radians): d(cos x) = -sin x dx."""
     return np.cos(x)
 
 
+sin.vjp(x=lambda g, x: g * cos(x))
 cos.vjp(x=lambda g, x: -g * sin(x))
 
 
@@ -215,15 +213,13 @@ def sinh(x):
     return np.sinh(x)
 
 
-sinh.vjp(x=lambda g, x: g * cosh(x))
-
-
 @primitive(domain=Real(), numpy=np.cosh)
 def cosh(x):
     """Elementwise hyperbolic cosine: d(cosh x) = sinh x dx."""
     return np.cosh(x)
 
 
+sinh.vjp(x=lambda g, x: g * cosh(x))
 cosh.vjp(x=lambda g, x: g * sinh(x))
 
 

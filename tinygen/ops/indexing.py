@@ -23,9 +23,6 @@ def getitem(x, index):
         raise ShapeError(f"getitem: {error}; x has shape {np.shape(x)}") from None
 
 
-getitem.vjp(x=lambda g, x_shape, index: scatter(g, index, x_shape))
-
-
 @primitive(
     domain=Examples(
         {
@@ -63,6 +60,7 @@ def scatter(values, index, shape):
     return out
 
 
+getitem.vjp(x=lambda g, x_shape, index: scatter(g, index, x_shape))
 scatter.vjp(values=lambda g, index: getitem(g, index))
 
 

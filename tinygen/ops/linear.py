@@ -1,7 +1,6 @@
 """The fused layer ``activation(x @ w + b)``."""
 
 import math
-
 from collections.abc import Callable
 
 import numpy as np

@@ -158,7 +158,7 @@ def _reshaping(draw: DrawFn, shape: Shape) -> Shape:
     if rest == 0:
         return tuple(draw(st.permutations(shape)))
     sizes = draw(st.permutations([*sizes, *draw(st.lists(st.just(1), max_size=2))]))
-    if sizes and draw(st.booleans()):
+    if draw(st.booleans()) and sizes:
         sizes[draw(st.integers(0, len(sizes) - 1))] = -1
     return tuple(sizes)
 
@@ -175,7 +175,7 @@ def _index(draw: DrawFn, shape: Shape) -> Any:
         hnp.basic_indices(shape, allow_newaxis=True),
         hnp.arrays(bool, shape, fill=st.nothing()),
     ]
-    if shape and min(shape):
+    if shape and 0 not in shape:
         whole = st.integers(-shape[0], shape[0] - 1)
         kinds.append(hnp.arrays(np.intp, shapes(max_dims=2, min_side=1, max_side=3), elements=whole, fill=st.nothing()))
         kinds.append(st.lists(whole, min_size=1, max_size=3))

@@ -231,8 +231,8 @@ def _verdict(point: _Point, rng: np.random.Generator, dense: int = DENSE) -> Exc
             if wrong:
                 worst = max(wrong, key=lambda c: np.nan_to_num(abs(c.pulled - c.expected) - c.error, nan=np.inf))
                 return GradientError(
-                    f"argument {i} of shape {x.shape}, {worst.what}: the pullback gives {worst.pulled!r} but differences "
-                    f"give {worst.expected!r} with an error below {worst.error:.2g}"
+                    f"argument {i} of shape {x.shape}, {worst.what}: the pullback gives {worst.pulled!r} but "
+                    f"differences give {worst.expected!r} with an error below {worst.error:.2g}"
                 )
         if suspects or not all(c.judged for c in found):
             unclear = Inconclusive(f"argument {i}: differences are too inaccurate to judge")
