@@ -17,7 +17,8 @@ from demos.table import DEMOS, Demo, Recipe
 from tinygen import training, viz
 from tinygen.errors import DataError, OutputError
 from tinygen.files import write_atomically
-from tinygen.models.common import Scaling, evaluation
+from tinygen.models import Scaling
+from tinygen.models.common import evaluation
 from tinygen.training import Run
 
 

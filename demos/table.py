@@ -8,11 +8,17 @@ import numpy as np
 
 from demos.examples import Kind
 from tinygen.errors import DataError
-from tinygen.models.common import Scaling
-from tinygen.models.ddpm import DDPM, NoiseSchedule
-from tinygen.models.flow import realnvp
-from tinygen.models.gan import GAN
-from tinygen.models.vae import VAE, BernoulliLikelihood, GaussianLikelihood
+from tinygen.models import (
+    DDPM,
+    GAN,
+    VAE,
+    BernoulliLikelihood,
+    Flow,
+    GaussianLikelihood,
+    NoiseSchedule,
+    Scaling,
+    realnvp,
+)
 from tinygen.optim import schedules
 
 Build = Callable[[tuple[int, ...], np.random.Generator, Scaling, Mapping[str, Any]], Any]
@@ -95,7 +101,7 @@ def _gan(shape: tuple[int, ...], rng: np.random.Generator, scaling: Scaling, opt
     return GAN.conv((height, width, channels), rng, latent=options["latent"])
 
 
-def _flow(shape: tuple[int, ...], rng: np.random.Generator, scaling: Scaling, options: Mapping[str, Any]) -> Any:
+def _flow(shape: tuple[int, ...], rng: np.random.Generator, scaling: Scaling, options: Mapping[str, Any]) -> Flow:
     width = options["width"] or (64 if len(shape) == 1 else 256)
     return realnvp(shape, rng, couplings=options["couplings"], hidden=(width, width))
 

@@ -18,10 +18,7 @@ from demos.cli import main
 from demos.runs import Settings
 from demos.table import DEMOS
 from tinygen import training
-from tinygen.models.ddpm import DDPM
-from tinygen.models.flow import Flow
-from tinygen.models.gan import GAN
-from tinygen.models.vae import VAE
+from tinygen.models import DDPM, GAN, VAE, Flow
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--size", "4", "--batch-size", "8", "--steps", "4", "--seed", "3"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from demos.cli import main
-from tinygen.models.vae import VAE
+from tinygen.models import VAE
 
 QUICK = ["--size", "4", "--network", "mlp", "--batch-size", "8", "--steps", "2"]
 
