@@ -245,8 +245,8 @@ class DDPM(nn.Module):
     def times(self, steps: int) -> list[int]:
         """The times that sampling visits, evenly spaced, from the first to 0.
 
-        An error δ in ε is one of δ √(1-ᾱ_t)/√ᾱ_t in x_0, which without clipping throws few large steps far off where that
-        ratio is in the hundreds. They begin where it is at most 25 then, for x_t is all but noise there too.
+        An error δ in ε is one of δ √(1-ᾱ_t)/√ᾱ_t in x_0. Without clipping, that throws few steps far off where that
+        ratio is in the hundreds; they begin where it is at most 25 then, for x_t is all but noise there too.
         """
         if not 1 <= steps <= self.schedule.steps:
             raise ValueError(f"DDPM: steps={steps} must be from 1 to T={self.schedule.steps}")
