@@ -245,7 +245,7 @@ class DDPM(nn.Module):
     def times(self, steps: int) -> list[int]:
         """The times that sampling visits, evenly spaced, from the first to 0.
 
-        An error δ in ε is one of δ √(1-ᾱ_t)/√ᾱ_t in x_0. Without clipping, that throws few steps far off where that
+        An error δ in ε is one of δ √(1-ᾱ_t)/√ᾱ_t in x_0. Without clipping, that throws long steps far off where that
         ratio is in the hundreds; they begin where it is at most 25 then, for x_t is all but noise there too.
         """
         if not 1 <= steps <= self.schedule.steps:
