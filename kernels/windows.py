@@ -105,7 +105,7 @@ def divide(n: int, positions: Pair, c: int, step: Pair, origin: Pair, reach: Pai
     target = max(8 * ROWS, min(784, 196_608 // (itemsize * max(c, 1) * step[0] * step[1]), n * height * width // 8))
     cols = -(-width // -(-width // target))
     rows = -(-height // -(-height // max(1, target // width)))
-    images = max(1, min(n, target // (height * width)))
+    images = 1 << (max(1, target // (height * width)).bit_length() - 1)  # a power of two, to divide batches evenly
     window = ((rows - 1) * step[0] + reach[0], (cols - 1) * step[1] + reach[1])
     return Blocks(n, height, width, images, rows, cols, *step, *origin, *window)
 

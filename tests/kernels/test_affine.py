@@ -19,7 +19,7 @@ kinds = st.sampled_from(reference.ACTIVATIONS)
 sides = st.integers(0, 20) | st.sampled_from([32, 33, 50, 64])
 shapes = st.tuples(sides, sides | st.just(1100), sides)  # 1100: more than one pass over the right-hand side
 
-SHAPES = [(25, 1100, 33), (64, 32, 128), (200, 1, 64), (70, 64, 2), (1, 40, 40), (7, 0, 20), (0, 8, 20)]
+SHAPES = [(25, 1100, 33), (64, 32, 128), (200, 1, 64), (70, 64, 2), (1, 40, 40), (7, 0, 20), (0, 8, 20), (3, 800, 700)]
 
 
 def _draw(shape, dtype, seed):
