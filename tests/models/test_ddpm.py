@@ -103,7 +103,9 @@ def test_any_step_leads_to_the_right_marginal(
     (c, sigma), *_ = np.linalg.lstsq(np.stack([eps.ravel(), z.ravel()], 1), left.ravel(), rcond=None)
     np.testing.assert_allclose(c * eps + sigma * z, left, atol=1e-6)
     assert c**2 + sigma**2 == pytest.approx(1 - schedule.alpha_bar[s], abs=1e-6)
-    assert (abs(sigma) < 1e-6) == (eta == 0 or s == 0)
+    # At η = 1 it is Bayes' rule on the coarser chain, whose one step has 1-β = ᾱ_t/ᾱ_s.
+    now, then = schedule.alpha_bar[t], schedule.alpha_bar[s]
+    assert sigma == pytest.approx(eta * math.sqrt((1 - now / then) * (1 - then) / (1 - now)), abs=1e-6)
 
 
 @pytest.mark.parametrize("beta", [np.linspace(1e-4, 0.02, 50), np.full(3, 0.5)], ids=["unscaled", "few"])
