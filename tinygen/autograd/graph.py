@@ -7,6 +7,7 @@ circle: a node knows its parents and never its own output Tensor.
 
 from collections.abc import Callable, Collection, Sequence
 from itertools import count
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -103,8 +104,8 @@ def ancestors(roots: "Sequence[Place]", boundary: Collection[int] = ()) -> list[
         if id(node) not in seen:
             seen[id(node)] = node
             if id(node) not in boundary:
-                stack.extend(place for _, _, place in node.parents if type(place) is Node)
-    return sorted(seen.values(), key=lambda node: node.serial)
+                stack += [place for _, _, place in node.parents if type(place) is Node]
+    return sorted(seen.values(), key=attrgetter("serial"))
 
 
 def backpropagate(
@@ -137,6 +138,7 @@ def backpropagate(
     leads = None if wanted is None else _lead_to(wanted, nodes)
     reached: dict[int, Place] = {}
     arrived: dict[int, Any] = {}  # the sum of the gradients that have arrived at a place
+    check = anomaly.get()
 
     def deliver(place: "Place", gradient: Any) -> None:
         key = id(place)
@@ -162,7 +164,7 @@ def backpropagate(
             gradient = pulled[position] if element is None else pulled[position][element]
             if gradient.shape != place.shape or gradient.dtype != place.dtype:
                 gradient = _fit(gradient, place, node, position)
-            if anomaly.get():
+            if check:
                 check_finite(gradient, f"gradient of {node.primitive.parameters[position]}", str(node))
             deliver(place, gradient)
         if free:
@@ -174,8 +176,10 @@ def _lead_to(wanted: set[int], nodes: list[Node]) -> set[int]:
     """The wanted places, and the nodes that were computed from any of them."""
     leads = set(wanted)
     for node in nodes:
-        if any(id(place) in leads for _, _, place in node.parents):
-            leads.add(id(node))
+        for _, _, place in node.parents:
+            if id(place) in leads:
+                leads.add(id(node))
+                break
     return leads
 
 

@@ -139,7 +139,7 @@ class Primitive(Operation):
         for i in self._sequences:
             if any(isinstance(a, Tensor) for a in args[i]):
                 return self._apply(args)
-        return np.asarray(self._compute(args)[0])
+        return np.asarray(self.function(*args)[0] if self.composition else self.function(*args))
 
     def _bind(self, args: tuple, kwargs: dict[str, Any]) -> tuple:
         values = [*args, *self._defaults[len(args) :]]
@@ -155,10 +155,6 @@ class Primitive(Operation):
             raise TypeError(f"{self.name}() is missing {', '.join(missing)}")
         return tuple(values)
 
-    def _compute(self, args: tuple) -> tuple[Any, Any]:
-        """The value and the by-product."""
-        return self.function(*args) if self.composition else (self.function(*args), None)
-
     def _apply(self, args: tuple) -> Tensor:
         values: list[Any] = []
         parents: list[tuple[int, int | None, Any]] = []
@@ -166,7 +162,7 @@ class Primitive(Operation):
         for i, arg in enumerate(args):
             if isinstance(arg, Tensor):
                 values.append(arg.data)
-                if tracking and arg.requires_grad:
+                if tracking and (arg.node is not None or arg.requires_grad):
                     parents.append((i, None, arg.node or arg))
             elif i in self._sequences:
                 values.append([a.data if isinstance(a, Tensor) else a for a in arg])
@@ -177,46 +173,58 @@ class Primitive(Operation):
             else:
                 values.append(arg.item() if isinstance(arg, np.generic) else arg)  # NumPy scalars adopt the dtype too
         self._check_dtypes(values)
-        out, saved = self._compute(tuple(values))
-        out = np.asarray(out)
+        out, saved = self.function(*values) if self.composition else (self.function(*values), None)
+        if type(out) is not np.ndarray:
+            out = np.asarray(out)
+        origin = ""
         if anomaly.get():
-            check_finite(out, "value", f"{self.name}{_in_module()}{_caller()}")
+            origin = _caller()
+            check_finite(out, "value", f"{self.name}{_in_module()}{origin}")
         if not parents or out.dtype.kind != "f":
             return Tensor.wrap(out)
-        plan = self._plan(tuple(dict.fromkeys(i for i, _, _ in parents)))
-        kept = tuple(np.shape(values[i]) if shape_only else values[i] for i, shape_only in plan.reads)
-        origin = _caller() if anomaly.get() else ""
+        positions = tuple([edge[0] for edge in parents])
+        plan = self._plans.get(positions) or self._make_plan(positions)
+        kept = tuple([np.shape(values[i]) if shape_only else values[i] for i, shape_only in plan.reads])
         return Tensor.wrap(out, Node(self, tuple(parents), plan, kept, out, saved, module_path.get(), origin))
 
     def _check_dtypes(self, values: list[Any]) -> None:
         """Refuse array arguments whose dtypes would be promoted; lists adopt the dtype of the arrays, as numbers do."""
         found: np.dtype | None = None
+        listed = []
         for i in self._arrays:
-            for value in values[i] if i in self._sequences else (values[i],):
-                if type(value) is not np.ndarray or value.dtype is found or value.dtype.kind == "b":
-                    continue
-                if found is None or value.dtype == found:
-                    found = value.dtype
-                elif "f" in (value.dtype.kind, found.kind):
-                    raise DTypeError(
-                        f"{self.name}: argument {self.parameters[i]} is {value.dtype} but an earlier one is {found}, "
-                        f"and the result would be {np.result_type(value, found)}; cast one, as by .astype(np.{found})"
-                    )
-        for i in self._arrays:
-            if i not in self._sequences and type(values[i]) in (list, tuple):
-                values[i] = np.asarray(values[i], found)
+            value = values[i]
+            if type(value) is np.ndarray:
+                if value.dtype is not found:
+                    found = self._joined(found, value.dtype, i)
+            elif i in self._sequences:
+                for element in value:
+                    if type(element) is np.ndarray:
+                        found = self._joined(found, element.dtype, i)
+            elif type(value) in (list, tuple):
+                listed.append(i)
+        for i in listed:
+            values[i] = np.asarray(values[i], found)
+
+    def _joined(self, found: np.dtype | None, dtype: np.dtype, position: int) -> np.dtype | None:
+        """The dtype that arguments have so far, if another of ``dtype`` does not change it."""
+        if dtype.kind == "b":
+            return found
+        if found is not None and dtype != found and "f" in (dtype.kind, found.kind):
+            raise DTypeError(
+                f"{self.name}: argument {self.parameters[position]} is {dtype} but an earlier one is {found}, and the "
+                f"result would be {np.result_type(dtype, found)}; cast one, for example with .astype(np.{found})"
+            )
+        return dtype if found is None else found
 
     # ------------------------------------------------------------------------------------------------------
     # differentiation
 
-    def _plan(self, positions: tuple[int, ...]) -> Plan:
-        if positions not in self._plans:
-            self._plans[positions] = self._make_plan(positions)
-        return self._plans[positions]
-
     def _make_plan(self, positions: tuple[int, ...]) -> Plan:
+        """The plan for arguments at ``positions``, remembered."""
         if self.composition:  # reruns on all arguments for higher derivatives
-            return Plan(tuple((i, False) for i in range(len(self.parameters))), {}, "out" in self._joint_reads)
+            reads_all = tuple((i, False) for i in range(len(self.parameters)))
+            self._plans[positions] = Plan(reads_all, {}, "out" in self._joint_reads)
+            return self._plans[positions]
         base = ("g", "out", "saved")
         reads: list[tuple[int, bool]] = []
         rules = {}
@@ -234,7 +242,8 @@ class Primitive(Operation):
                     reads.append(read)
                 where.append(len(base) + reads.index(read))
             rules[position] = (self.rules[position], tuple(where))
-        return Plan(tuple(reads), rules, any(1 in where for _, where in rules.values()))
+        self._plans[positions] = Plan(tuple(reads), rules, any(1 in where for _, where in rules.values()))
+        return self._plans[positions]
 
     def pull(self, node: Node, g: Any, positions: Collection[int], wrap: Any) -> dict[int, Any]:
         """The cotangents of the arguments at ``positions``, from the cotangent ``g`` of the value of ``node``."""
