@@ -12,7 +12,7 @@ from demos.pictures import Album
 from demos.runs import Interrupted, Settings, finished, report, say, train
 from demos.table import DEMOS
 from tinygen import viz
-from tinygen.errors import DataError
+from tinygen.errors import CheckpointError, DataError
 from tinygen.models.common import evaluation
 from tinygen.training import Run
 
@@ -35,12 +35,12 @@ class Panel:
 
 
 PANELS = {
-    "vae": Panel("vae", 3000, 50),
-    "gan": Panel("gan", 3000, 100),
-    "ddpm": Panel("ddpm", 2500, 150),
-    "flow": Panel("flow", 2000, 60),
-    "flow-points": Panel("flow", 5000, 40, "moons"),
-    "ddpm-points": Panel("ddpm", 5000, 40, "8gaussians"),
+    "vae": Panel("vae", 4000, 40),
+    "gan": Panel("gan", 3500, 90),
+    "ddpm": Panel("ddpm", 4000, 200),
+    "flow": Panel("flow", 1500, 55),
+    "flow-points": Panel("flow", 4000, 45, "moons"),
+    "ddpm-points": Panel("ddpm", 8000, 40, "8gaussians"),
 }
 
 
@@ -56,8 +56,8 @@ def make(
 ) -> dict[str, Any]:
     """Train what is not trained yet, each run in ``out/gallery/``, and write ``out/gallery.png``.
 
-    A run with the same settings that is there already is kept if it is finished and resumed if it is not; with other
-    settings it is replaced.
+    A run with the same settings that is there already is kept if it is finished and resumed if it is not; one with
+    other settings, or that cannot be read, is replaced.
 
     Parameters
     ----------
@@ -98,16 +98,27 @@ def make(
 def _ensure(settings: Settings, folder: Path) -> dict[str, Any]:
     """Train, resume or keep the run in the folder."""
     run = Run(folder)
-    same = run.config.is_file() and Settings.read(folder) == settings
+    same = _fits(settings, run)
     if same and run.summary.is_file():
         say(f"{folder}/ is finished already, and kept")
         return report(settings, run)
     try:
-        return train(settings, folder, resume=same and run.checkpoint.is_file())
+        return train(settings, folder, resume=same)
     except Interrupted as stop:
         raise Interrupted(
             stop.step, f"python -m demos gallery --out {folder.parent.parent} (and the same options)"
         ) from None
+
+
+def _fits(settings: Settings, run: Run) -> bool:
+    """Whether a run folder holds a run with these settings, whose model is what the settings build today."""
+    if not run.checkpoint.is_file():
+        return False
+    try:
+        return finished(run.folder)[0] == settings
+    except (CheckpointError, DataError) as error:
+        say(f"{error}; training anew")
+        return False
 
 
 def _panel(folder: Path) -> tuple[tuple[str, str], Callable[[Axes], object]]:

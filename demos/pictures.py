@@ -16,7 +16,7 @@ from tinygen.training import Run
 Array = np.ndarray
 
 PREVIEWS = "previews"
-IMAGES, POINTS = 64, 2000
+IMAGES, FEW, POINTS = 64, 36, 2000
 FILES = (
     "data",
     "samples",
@@ -68,11 +68,10 @@ class Album:
             return viz.image_grid(self.examples.held_out[:IMAGES], title=title)
         return viz.points(self.examples.held_out[:POINTS], self.box, title=title, colour=viz.style.INK)
 
-    def samples(self, note: str = "", *, x: Array | None = None, ax: Axes | None = None) -> Figure:
-        """Samples: images in a grid, or points beside the data."""
+    def samples(self, note: str = "", *, count: int = IMAGES, ax: Axes | None = None) -> Figure:
+        """Samples: so many images in a grid, or points beside the data."""
         images = kind_of(self.examples.shape) == "images"
-        if x is None:
-            x = self.model.sample(IMAGES if images else POINTS, self.rng())
+        x = self.model.sample(count if images else POINTS, self.rng())
         if images:
             return viz.image_grid(x, title=self.caption(note), ax=ax)
         if ax is not None:
@@ -82,7 +81,7 @@ class Album:
     def preview(self, folder: Path, step: int, rng: np.random.Generator) -> None:
         """Leave samples in the middle of training, from `rng` of the album: the same noise each time."""
         path = folder / PREVIEWS / f"{step:07d}.png"
-        viz.save(self.samples(f"step {step:,}"), path, dpi=72)
+        viz.save(self.samples(f"step {step:,}", count=FEW), path, dpi=60)
 
     def finish(self, run: Run, note: str) -> list[Path]:
         """Write every picture of a finished run; returns their paths."""

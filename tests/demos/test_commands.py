@@ -208,9 +208,12 @@ def test_gallery_trains_all_then_keeps_them(tmp_path, capsys):
     before = {name: everything(tmp_path / "gallery" / name) for name in gallery.PANELS}
     stamp = (tmp_path / "gallery" / "vae" / "checkpoint.safetensors").stat().st_mtime_ns
     (tmp_path / "gallery" / "gan" / "summary.json").unlink()  # as if it had been interrupted
+    damaged = tmp_path / "gallery" / "flow-points" / "checkpoint.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
     assert main(command) == 0
     told = capsys.readouterr().err
-    assert told.count("finished already, and kept") == len(gallery.PANELS) - 1
+    assert told.count("finished already, and kept") == len(gallery.PANELS) - 2
+    assert f"{damaged}: damaged" in told and "training anew" in told
     assert stamp == (tmp_path / "gallery" / "vae" / "checkpoint.safetensors").stat().st_mtime_ns
     for name, (tensors, notes) in before.items():
         again = everything(tmp_path / "gallery" / name)

@@ -11,8 +11,8 @@ from tinygen.viz.style import ACCENT, FAINT, INK, TITLE, canvas
 def loss_curves(rows: Sequence[Mapping[str, float]], *, title: str = "") -> Figure:
     """Each metric of a run over its steps, in a panel of its own with its last value above.
 
-    The scale is that of the last 19 parts in 20, which the first steps often dwarf; it is logarithmic where these span
-    a factor of 50.
+    The scale leaves out the first twentieth of the run and spikes, a fiftieth of the values at each end, which would
+    dwarf the rest; it is logarithmic where these bounds are a factor of 50 apart.
 
     Parameters
     ----------
@@ -26,11 +26,12 @@ def loss_curves(rows: Sequence[Mapping[str, float]], *, title: str = "") -> Figu
     for name, ax in zip(names, axes, strict=False):
         step, value = np.array([(row["step"], row[name]) for row in rows if name in row], float).T
         ax.plot(step, value, color=ACCENT, linewidth=1.4, marker="o" if len(step) == 1 else None)
-        settled = value[len(value) // 20 :]
-        if settled.min() > 0 and settled.max() > 50 * settled.min():
+        low, high = np.quantile(value[len(value) // 20 :], [0.02, 0.98])
+        if 0 < 50 * low < high:
             ax.set_yscale("log")
         else:
-            ax.set_ylim(*_range(settled))
+            margin = 0.1 * (high - low) or 0.5 * abs(high) or 1.0
+            ax.set_ylim(low - margin, high + margin)
         ax.set_title(name.replace("_", " "), **TITLE)
         ax.set_title(f"{value[-1]:.4g}", loc="right", fontsize=11, color=ACCENT)
         ax.spines[["top", "right"]].set_visible(False)
@@ -42,10 +43,3 @@ def loss_curves(rows: Sequence[Mapping[str, float]], *, title: str = "") -> Figu
     for ax in axes:  # those that are left
         ax.set_visible(False)
     return figure
-
-
-def _range(value: np.ndarray) -> tuple[float, float]:
-    """The limits of an axis that shows all values."""
-    low, high = value.min(), value.max()
-    margin = 0.08 * (high - low) or 0.5 * abs(high) or 1.0
-    return low - margin, high + margin

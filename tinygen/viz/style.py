@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from tinygen.files import write_atomically
 
@@ -19,7 +20,8 @@ TITLE = {"fontsize": 12, "color": INK, "loc": "left", "pad": 8}
 
 def canvas(width: float, height: float, title: str = "") -> Figure:
     """An empty figure of so many inches with room for its title, which stands at the left."""
-    figure = Figure(figsize=(width, height + 0.4 * bool(title)), layout="constrained", facecolor="white")
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
+    figure = Figure(figsize=(width, height + 0.4 * bool(title)), layout=layout, facecolor="white")
     if title:
         figure.suptitle(title, x=0.012, ha="left", fontsize=13, color=INK)
     return figure
