@@ -22,7 +22,7 @@ def time_features(time: Array, width: int, dtype: np.dtype) -> Array:
 
 
 class TimeMLP(nn.Module):
-    """A multilayer perceptron with SiLU on points ``(N, D)``; the features of their times ``(N,)`` enter its first layer.
+    """A multilayer perceptron with SiLU on points ``(N, D)``; features of their times ``(N,)`` enter its first layer.
 
     Points and features each have He's initial weights for their own number of inputs: smaller ones leave the layers
     almost linear, and learning takes several times as many steps.
