@@ -13,7 +13,7 @@ from demos.runs import Interrupted, Settings, finished, report, say, train
 from demos.table import DEMOS
 from tinygen import viz
 from tinygen.errors import CheckpointError, DataError
-from tinygen.models.common import evaluation
+from tinygen.nn import evaluation
 from tinygen.training import Run
 
 

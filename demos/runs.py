@@ -18,7 +18,7 @@ from tinygen import training, viz
 from tinygen.errors import DataError, OutputError
 from tinygen.files import write_atomically
 from tinygen.models import Scaling
-from tinygen.models.common import evaluation
+from tinygen.nn import evaluation
 from tinygen.training import Run
 
 

@@ -23,7 +23,6 @@ _PACKAGES = (
     "bijections",
     "data",
     "distributions",
-    "metrics",
     "models",
     "nn",
     "optim",

@@ -24,7 +24,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
+            os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, path)
         except BaseException:
             with suppress(OSError):
@@ -34,3 +34,10 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         raise OutputError(
             f"cannot write {path}: {error.strerror or error}; choose another folder or make room"
         ) from error
+
+
+def _umask() -> int:
+    """The mask of permissions for new files, which can be read only by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

@@ -59,7 +59,7 @@ def test_state_makes_a_twin(seed):
     assert np.array_equal(one.eval()(tg.tensor(x)).data, other.eval()(tg.tensor(x)).data)
 
 
-@pytest.mark.parametrize("fault", ["missing", "unknown", "shape", "dtype"])
+@pytest.mark.parametrize("fault", ["missing", "unknown", "shape", "dtype", "generator"])
 def test_unfit_state_changes_nothing(fault):
     rng = np.random.default_rng(0)
     block, state = Block(rng), Block(rng).state_dict()
@@ -68,9 +68,13 @@ def test_unfit_state_changes_nothing(fault):
         del state["pair.0.bias"]
     elif fault == "unknown":
         state["extra"] = np.zeros(1)
+    elif fault == "generator":
+        state["pair.1.rng"] = state["pair.1.rng"][:-1]
     else:
         state["pair.0.bias"] = np.zeros(5, np.float32) if fault == "shape" else np.zeros(4)
-    with pytest.raises(CheckpointError, match="extra" if fault == "unknown" else "pair.0.bias"):
+    with pytest.raises(
+        CheckpointError, match={"unknown": "extra", "generator": "pair.1.rng"}.get(fault, "pair.0.bias")
+    ):
         block.load_state_dict(state)
     for name, array in block.state_dict().items():
         assert np.array_equal(array, before[name])
@@ -114,3 +118,35 @@ def test_operations_know_their_module():
 def test_module_without_forward_says_so():
     with pytest.raises(TypeError, match="Module has no forward"):
         nn.Module()(1)
+
+
+def test_lists_of_parameters_are_trained_and_saved():
+    module = nn.Module()
+    module.tables = [
+        nn.Parameter(np.ones(2)),
+        {"deep": [nn.Parameter(np.ones(3)), nn.Linear(1, 1, np.random.default_rng(0))]},
+    ]
+    assert [name for name, _ in module.named_parameters()] == [
+        "tables.0",
+        "tables.1.deep.0",
+        "tables.1.deep.1.weight",
+        "tables.1.deep.1.bias",
+    ]
+
+
+@pytest.mark.parametrize("kind", [np.random.PCG64, np.random.MT19937, np.random.Philox])
+def test_every_kind_of_generator_is_part_of_the_state(kind):
+    one, other = (nn.Dropout(0.5, np.random.Generator(kind(seed))) for seed in (1, 2))
+    one.rng.normal(size=5)
+    other.load_state_dict(one.state_dict())
+    assert np.array_equal(one.rng.normal(size=9), other.rng.normal(size=9))
+
+
+def test_evaluation_restores_each_module():
+    block = Block(np.random.default_rng(0))
+    block.named["norm"].eval()
+    with nn.evaluation(block):
+        assert not any(module.training for module in block.modules())
+        assert not block(tg.tensor(np.ones((2, 3), np.float32))).requires_grad
+    assert [module.training for module in block.modules() if isinstance(module, nn.BatchNorm)] == [False]
+    assert block.training

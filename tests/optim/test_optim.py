@@ -147,6 +147,22 @@ def test_clipping_keeps_the_direction(seed, bound):
     np.testing.assert_allclose(clipped, whole * min(1.0, bound / np.linalg.norm(whole)), rtol=1e-12)
 
 
+def test_clipping_large_finite_gradients():
+    p = nn.Parameter(np.ones(2, np.float32))
+    p.grad = tg.tensor(np.array([3e19, 4e19], np.float32))
+    assert math.isclose(optim.clip_grad_norm([p], 1.0), 5e19, rel_tol=1e-6)
+    np.testing.assert_allclose(p.grad.data, [0.6, 0.8], rtol=1e-6)
+
+
+def test_a_parameter_that_changes_dtype_is_refused():
+    p = nn.Parameter(np.ones(2, np.float32))
+    optimizer = optim.SGD([p], 0.1)
+    p.data = p.data.astype(np.float64)
+    p.grad = tg.tensor(np.ones(2))
+    with pytest.raises(DTypeError, match="float64 after its optimizer"):
+        optimizer.step()
+
+
 @pytest.mark.parametrize("bad", ["loss", "gradient"])
 def test_non_finite_step_is_refused_and_changes_nothing(bad):
     p = nn.Parameter(np.array([1.0, 0.0]))

@@ -1,6 +1,7 @@
 """The training loop: order of data, resumption, interruption, and what it refuses."""
 
 import json
+import math
 import os
 import signal
 import threading
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 import tinygen as tg
 from tinygen import nn, optim, training
+from tinygen.data import Dataset
 from tinygen.errors import CheckpointError, DataError, NonFiniteError, OutputError
 
 seeds = st.integers(0, 2**32 - 1)
@@ -135,21 +137,65 @@ def test_previews_see_averaged_weights_in_evaluation_and_change_nothing(tmp_path
         assert np.array_equal(array, weights(tmp_path / "a")[name])
 
 
-def test_non_finite_step_names_its_operation_and_keeps_the_last_good_state(tmp_path):
+def test_non_finite_step_names_its_operation_and_keeps_the_checkpoint_before(tmp_path, monkeypatch):
     class Diverging(Model):
-        def train_step(self, batch, rng):
-            if len(self._batches) == 3:
-                self.optimizer.minimize(tg.log(self.net(tg.tensor(batch)) * 0).sum())
-            return super().train_step(batch, rng)
+        """Moves a buffer and one of its optimizers before it fails, as a GAN with batch norm can."""
 
-    model = Diverging()
-    with pytest.raises(NonFiniteError, match=r"step 4, before its update: log .*-inf"), np.errstate(all="ignore"):
-        training.fit(model, numbers(8), steps=10, batch_size=4, out=tmp_path, quiet=True)
+        def __init__(self, fails_at):
+            super().__init__()
+            self.norm = nn.BatchNorm(1)
+            self.second = optim.SGD(self.norm.parameters(), 0.1)
+            self._fails_at = fails_at
+
+        def train_step(self, batch, rng):
+            metrics = super().train_step(batch, rng)
+            y = self.norm(tg.tensor(batch))
+            self.second.minimize((tg.log(y * 0) if len(self._batches) >= self._fails_at else y * y).sum())
+            return metrics
+
+    monkeypatch.setattr(training.loop, "CHECKPOINT_SECONDS", -1.0)  # after every step
+    options = {"batch_size": 4, "quiet": True}
+    model = Diverging(4)
+    with pytest.raises(NonFiniteError, match=r"stopped at step 4: log .*-inf"), np.errstate(divide="ignore"):
+        training.fit(model, numbers(8), steps=10, out=tmp_path / "failed", **options)
     assert all(np.isfinite(p.data).all() for p in model.parameters())
-    saved = weights(tmp_path)
-    for name, array in model.state_dict().items():
-        if not name.endswith("rng"):
-            assert np.array_equal(saved[name], array)
+    training.fit(Diverging(math.inf), numbers(8), steps=3, out=tmp_path / "good", **options)
+    for name, array in weights(tmp_path / "good").items():
+        assert np.array_equal(weights(tmp_path / "failed")[name], array), name
+
+
+def test_failing_at_once_leaves_the_initial_state(tmp_path):
+    class Failing(Model):
+        def train_step(self, batch, rng):
+            return {"loss": math.nan}
+
+    with pytest.raises(NonFiniteError, match="reports"):
+        training.fit(Failing(), numbers(8), steps=2, batch_size=4, out=tmp_path, quiet=True)
+    assert np.array_equal(weights(tmp_path)["net.layers.0.weight"], Model().net.layers[0].weight.data)
+
+
+def test_metrics_may_come_now_and_then(tmp_path):
+    class Sometimes(Model):
+        def train_step(self, batch, rng):
+            rare = {"rare": float(len(self._batches))} if len(self._batches) % 3 == 2 else {}
+            return {"loss": super().train_step(batch, rng)["loss"]} | rare
+
+    training.fit(Sometimes(), numbers(8), steps=6, batch_size=4, out=tmp_path, quiet=True)
+    assert [row.get("rare") for row in training.Run(tmp_path).read_metrics()] == [None, None, 2, None, None, 5]
+
+
+def test_a_new_run_replaces_an_old_summary(tmp_path):
+    training.fit(Model(), numbers(8), steps=2, batch_size=4, out=tmp_path, quiet=True)
+    model = Model()
+    model._action = lambda step: os.kill(os.getpid(), signal.SIGINT)
+    training.fit(model, numbers(8), steps=9, batch_size=4, out=tmp_path, quiet=True)
+    assert not (tmp_path / "summary.json").exists()
+
+
+def test_named_data_are_taken_as_they_are_loaded():
+    model = Model()
+    data = Dataset(numbers(8), None, "numbers")
+    assert training.fit(model, data, steps=2, batch_size=4, quiet=True).steps == 2
 
 
 @pytest.mark.parametrize(
@@ -158,7 +204,10 @@ def test_non_finite_step_names_its_operation_and_keeps_the_last_good_state(tmp_p
         (numbers(0), {}, DataError, "0 examples"),
         (numbers(3), {"batch_size": 4}, DataError, "batch_size=4 with 3 examples"),
         (np.array([[0.0], [np.nan]], np.float32), {"batch_size": 1}, DataError, r"index \(1, 0\): nan"),
+        ([1.0, 2.0], {}, DataError, "data is a list"),
         (numbers(8), {"steps": None}, ValueError, "steps or seconds"),
+        (numbers(8), {"steps": 0}, ValueError, "positive"),
+        (numbers(8), {"seconds": -1.0}, ValueError, "positive"),
         (numbers(8), {"resume": True}, ValueError, "need out"),
     ],
 )
@@ -174,7 +223,17 @@ def test_resume_without_a_checkpoint_is_refused(tmp_path):
         training.fit(Model(), numbers(8), steps=2, batch_size=4, out=tmp_path, resume=True, quiet=True)
 
 
+def test_resume_from_a_checkpoint_that_no_run_wrote_changes_nothing(tmp_path):
+    model = Model()
+    before = model.state_dict()
+    training.save(tmp_path / "checkpoint.safetensors", Model(seed=1))
+    with pytest.raises(CheckpointError, match="not a checkpoint of a training run"):
+        training.fit(model, numbers(8), steps=2, batch_size=4, out=tmp_path, resume=True, quiet=True)
+    for name, array in model.state_dict().items():
+        assert np.array_equal(array, before[name])
+
+
 def test_unwritable_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot make the folder"):
+    with pytest.raises(OutputError, match="cannot write"):
         training.fit(Model(), numbers(8), steps=2, batch_size=4, out=tmp_path / "file" / "run", quiet=True)

@@ -1,28 +1,13 @@
-"""What the models share: evaluation without a trace, and the units that networks see data in."""
+"""What the models share: their noise, and the units that networks see data in."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Self
 
 import numpy as np
 
-from tinygen import nn, no_grad
+from tinygen import nn
 from tinygen.errors import DataError
 
 Array = np.ndarray
-
-
-@contextmanager
-def evaluation(model: nn.Module) -> Iterator[None]:
-    """Inside, nothing is recorded and ``model`` is in evaluation mode; afterwards each module is as it was."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def normal(model: nn.Module, shape: tuple[int, ...], rng: np.random.Generator) -> Array:

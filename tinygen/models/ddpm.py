@@ -8,8 +8,9 @@ import numpy as np
 
 import tinygen as tg
 from tinygen import Tensor, nn, optim
-from tinygen.models.common import Scaling, evaluation, normal
+from tinygen.models.common import Scaling, normal
 from tinygen.models.denoisers import TimeMLP, UNet
+from tinygen.nn import evaluation
 
 Array = np.ndarray
 Prediction = Literal["eps", "x0", "v"]

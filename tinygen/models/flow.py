@@ -9,7 +9,7 @@ import tinygen as tg
 from tinygen import Tensor, nn, optim
 from tinygen.bijections import ActNorm, AffineCoupling, Bijection, Chain, Flatten, Logit, Permute, Reverse
 from tinygen.distributions import Distribution, Normal
-from tinygen.models.common import evaluation
+from tinygen.nn import evaluation
 
 Array = np.ndarray
 

@@ -7,7 +7,8 @@ import numpy as np
 import tinygen as tg
 from tinygen import Tensor, nn, optim
 from tinygen.errors import ShapeError
-from tinygen.models.common import Scaling, evaluation, normal
+from tinygen.models.common import Scaling, normal
+from tinygen.nn import evaluation
 
 Array = np.ndarray
 

@@ -12,7 +12,7 @@ from tinygen.nn.layers import (
     SpectralNorm,
     spectral_norm,
 )
-from tinygen.nn.module import Module, Parameter
+from tinygen.nn.module import Module, Parameter, evaluation
 from tinygen.nn.normalization import BatchNorm, Dropout, GroupNorm, LayerNorm
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Parameter",
     "Sequential",
     "SpectralNorm",
+    "evaluation",
     "init",
     "spectral_norm",
 ]

@@ -1,13 +1,15 @@
 """The base class of everything that has parameters."""
 
+import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tinygen.autograd import Tensor
+from tinygen.autograd import Tensor, no_grad
 from tinygen.autograd.context import module_path
 from tinygen.errors import CheckpointError
 
@@ -61,7 +63,7 @@ class Module:
         raise TypeError(f"{type(self).__name__} has no forward(), so it cannot be called")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        for key, module in _modules_in(name, value):
+        for key, module in _members({name: value}, Module):
             module.__dict__["_name"] = key
         self.__dict__[name] = value
 
@@ -77,24 +79,25 @@ class Module:
                 continue
             seen.add(id(module))
             yield path, module
-            inner = [pair for name, value in vars(module).items() for pair in _modules_in(name, value)]
+            inner = list(_members(vars(module), Module))
             stack += [(f"{path}.{name}" if path else name, child) for name, child in reversed(inner)]
 
     def modules(self) -> Iterator["Module"]:
         """Itself and all modules inside, each once."""
         return (module for _, module in self.named_modules())
 
-    def _named(self, kind: type | tuple[type, ...]) -> Iterator[tuple[str, Any]]:
+    def named_members(self, kind: type) -> Iterator[tuple[str, Any]]:
+        """Every public attribute of a type, in this module and all inside, each once and with its dotted name."""
         seen: set[int] = set()
         for path, module in self.named_modules():
-            for name, value in vars(module).items():
-                if isinstance(value, kind) and not name.startswith("_") and id(value) not in seen:
+            for name, value in _members(vars(module), kind):
+                if id(value) not in seen:
                     seen.add(id(value))
                     yield (f"{path}.{name}" if path else name), value
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Every parameter once, with its dotted name."""
-        return self._named(Parameter)
+        return self.named_members(Parameter)
 
     def parameters(self) -> Iterator[Parameter]:
         """Every parameter once."""
@@ -102,7 +105,7 @@ class Module:
 
     def named_buffers(self) -> Iterator[tuple[str, np.ndarray]]:
         """Every buffer once, with its dotted name."""
-        return self._named(np.ndarray)
+        return self.named_members(np.ndarray)
 
     def buffers(self) -> Iterator[np.ndarray]:
         """Every buffer once."""
@@ -130,7 +133,7 @@ class Module:
         """Copies of parameters and buffers by dotted name; a generator is its state as JSON text in bytes."""
         state = {name: p.data.copy() for name, p in self.named_parameters()}
         state |= {name: b.copy() for name, b in self.named_buffers()}
-        return state | {name: _generator_bytes(rng) for name, rng in self._named(np.random.Generator)}
+        return state | {name: _generator_bytes(rng) for name, rng in self.named_members(np.random.Generator)}
 
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
         """Copy a state into this module, in place.
@@ -140,23 +143,26 @@ class Module:
         CheckpointError : a name is missing or unknown, or a shape or dtype differs; nothing is changed then
         """
         targets = {name: p.data for name, p in self.named_parameters()} | dict(self.named_buffers())
-        generators = dict(self._named(np.random.Generator))
-        check_names(type(self).__name__, [*targets, *generators], state)
-        arrays = {name: np.asarray(value) for name, value in state.items()}
-        for name, target in targets.items():
-            if (arrays[name].shape, arrays[name].dtype) != (target.shape, target.dtype):
-                raise CheckpointError(
-                    f"{name}: the state has {arrays[name].dtype} of shape {arrays[name].shape}, "
-                    f"but the model {target.dtype} of shape {target.shape}"
-                )
+        generators = dict(self.named_members(np.random.Generator))
+        arrays = check_state(type(self).__name__, targets, state, other=generators)
+        for name, rng in generators.items():
+            _set_generator(copy.deepcopy(rng), name, arrays[name])
         for name, target in targets.items():
             target[...] = arrays[name]
         for name, rng in generators.items():
-            rng.bit_generator.state = json.loads(arrays[name].tobytes())
+            _set_generator(rng, name, arrays[name])
 
 
-def check_names(what: str, expected: list[str], state: Mapping) -> None:
-    """Raise `CheckpointError` unless ``state`` has exactly the expected names."""
+def check_state(
+    what: str, targets: Mapping[str, np.ndarray], state: Mapping[str, ArrayLike], other: Collection[str] = ()
+) -> dict[str, np.ndarray]:
+    """A state as arrays, if it has the names, shapes and dtypes of ``targets``, and beside those the names ``other``.
+
+    Raises
+    ------
+    CheckpointError : it does not
+    """
+    expected = [*targets, *other]
     missing = [name for name in expected if name not in state]
     unknown = [name for name in state if name not in expected]
     if missing or unknown:
@@ -164,20 +170,47 @@ def check_names(what: str, expected: list[str], state: Mapping) -> None:
             f"{text} {', '.join(names[:3])}" for text, names in (("lacks", missing), ("has unknown", unknown)) if names
         ]
         raise CheckpointError(f"the state does not fit {what}: it {' and '.join(problems)}")
+    arrays = {name: np.asarray(value) for name, value in state.items()}
+    for name, target in targets.items():
+        if (arrays[name].shape, arrays[name].dtype) != (target.shape, target.dtype):
+            raise CheckpointError(
+                f"{name}: the state has {arrays[name].dtype} of shape {arrays[name].shape}, "
+                f"but {what} {target.dtype} of shape {target.shape}"
+            )
+    return arrays
 
 
-def _modules_in(name: str, value: Any) -> list[tuple[str, Module]]:
-    """The modules that an attribute holds, with their names."""
-    if name.startswith("_"):
-        return []
-    if isinstance(value, Module):
-        return [(name, value)]
-    if isinstance(value, list | tuple):
-        value = dict(enumerate(value))
-    if isinstance(value, dict):
-        return [(f"{name}.{key}", item) for key, item in value.items() if isinstance(item, Module)]
-    return []
+def _members(attributes: Mapping, kind: type) -> Iterator[tuple[str, Any]]:
+    """The values of a type among public attributes, and within lists, tuples and dicts there."""
+    for name, value in attributes.items():
+        if isinstance(value, kind):
+            if not str(name).startswith("_"):
+                yield str(name), value
+        elif isinstance(value, list | tuple | dict) and not str(name).startswith("_"):
+            inner = value if isinstance(value, dict) else dict(enumerate(value))
+            yield from ((f"{name}.{key}", item) for key, item in _members(inner, kind))
 
 
 def _generator_bytes(rng: np.random.Generator) -> np.ndarray:
-    return np.frombuffer(json.dumps(rng.bit_generator.state).encode(), np.uint8)
+    text = json.dumps(rng.bit_generator.state, default=np.ndarray.tolist)  # some kinds have arrays in their state
+    return np.frombuffer(text.encode(), np.uint8)
+
+
+def _set_generator(rng: np.random.Generator, name: str, state: np.ndarray) -> None:
+    try:
+        rng.bit_generator.state = json.loads(state.tobytes())
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{name}: not the state of a {type(rng.bit_generator).__name__} ({error})") from None
+
+
+@contextmanager
+def evaluation(model: Module) -> Iterator[None]:
+    """Inside, nothing is recorded and ``model`` is in evaluation mode; afterwards each module is as it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training

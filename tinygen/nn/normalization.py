@@ -46,6 +46,7 @@ class BatchNorm(Module):
         self.running_var = np.ones(channels, np.float32)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x if isinstance(x, Tensor) else Tensor(x)
         if not self.training:
             scale = self.weight / np.sqrt(self.running_var + self.running_var.dtype.type(self.eps))
             return x * scale + (self.bias - scale * self.running_mean)

@@ -5,9 +5,10 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from tinygen.errors import CheckpointError
 from tinygen.nn import Module
-from tinygen.nn.module import check_names
+from tinygen.nn.module import check_state
+
+_STEPS = "#steps"  # in the state; no attribute of a model can have this name
 
 
 class EMA:
@@ -62,16 +63,12 @@ class EMA:
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of the averages, and the number of updates."""
-        return {name: a.copy() for name, a in self.averages.items()} | {"steps": np.array(self.steps)}
+        return {name: a.copy() for name, a in self.averages.items()} | {_STEPS: np.array(self.steps)}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Copy a state into this object; `CheckpointError` if it does not fit, and nothing is changed then."""
-        check_names("EMA", [*self.averages, "steps"], state)
+        targets = self.averages | {_STEPS: np.array(self.steps)}
+        arrays = check_state("EMA", targets, state)
+        self.steps = int(arrays[_STEPS])
         for name, average in self.averages.items():
-            if np.shape(state[name]) != average.shape:
-                raise CheckpointError(
-                    f"{name}: the state has shape {np.shape(state[name])}, the average {average.shape}"
-                )
-        self.steps = int(state["steps"])
-        for name, average in self.averages.items():
-            average[...] = state[name]
+            average[...] = arrays[name]

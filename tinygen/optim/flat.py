@@ -34,5 +34,7 @@ class FlatParameters:
         """Make every parameter's array a view of the flat one again, should something have replaced it."""
         for p, where in zip(self.parameters, self.slices, strict=True):
             if p.data.base is not self.data:
+                if p.dtype != self.data.dtype:
+                    raise DTypeError(f"a parameter became {p.dtype} after its optimizer was made for {self.data.dtype}")
                 self.data[where] = p.data.reshape(-1)
                 p.data = self.data[where].reshape(p.shape)

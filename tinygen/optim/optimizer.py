@@ -7,9 +7,9 @@ import numpy as np
 
 import kernels
 from tinygen.autograd import Tensor, grad
-from tinygen.errors import CheckpointError, NonFiniteError
+from tinygen.errors import NonFiniteError
 from tinygen.nn import Parameter
-from tinygen.nn.module import check_names
+from tinygen.nn.module import check_state
 from tinygen.optim.flat import FlatParameters
 
 
@@ -22,6 +22,8 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
     """
     gradients = [p.grad.data for p in parameters if p.grad is not None]
     norm = math.sqrt(sum(float(np.vdot(g, g)) for g in gradients))
+    if not math.isfinite(norm):  # the squares may have overflowed
+        norm = math.sqrt(sum(float(np.square(g, dtype=np.float64).sum()) for g in gradients))
     if not math.isfinite(norm):
         raise NonFiniteError(
             f"the norm of the gradients is {norm}; lower the learning rate, or find the cause with detect_anomaly()"
@@ -120,14 +122,8 @@ class Optimizer:
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Copy a state into this optimizer; `CheckpointError` if it does not fit, and nothing is changed then."""
         targets = self._moments() | {"steps": self.steps}
-        check_names(type(self).__name__, list(targets), state)
-        for name, target in targets.items():
-            if np.shape(state[name]) != target.shape:
-                raise CheckpointError(
-                    f"{name}: the state has shape {np.shape(state[name])}, the optimizer {target.shape}"
-                )
-        for name, target in targets.items():
-            target[...] = state[name]
+        for name, array in check_state(type(self).__name__, targets, state).items():
+            targets[name][...] = array
 
 
 class SGD(Optimizer):

@@ -27,6 +27,8 @@ def cosine(*, warmup: float = 0.0, final: float = 0.0) -> Schedule:
 
 
 def _rise(progress: float, warmup: float) -> float:
+    if not 0 <= warmup < 1:
+        raise ValueError(f"warmup={warmup} is the share of training that the rise takes, from 0 to less than 1")
     return min(1.0, progress / warmup) if warmup > 0 else 1.0
 
 

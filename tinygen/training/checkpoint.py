@@ -23,16 +23,12 @@ from tinygen.optim import EMA, Optimizer
 
 FORMAT = "tinygen-1"
 _AVERAGE, _OPTIMIZER = "ema/", "optimizer/"
+_NOTES = "the notes"  # among the digests
 
 
 def optimizers(model: Module) -> dict[str, Optimizer]:
     """The optimizers that a model owns, by the dotted names of the attributes."""
-    return {
-        f"{path}.{name}" if path else name: value
-        for path, module in model.named_modules()
-        for name, value in vars(module).items()
-        if isinstance(value, Optimizer)
-    }
+    return dict(model.named_members(Optimizer))
 
 
 def save(
@@ -53,7 +49,9 @@ def save(
     """
     tensors = {name: np.asarray(array, order="C") for name, array in _state(model, ema).items()}
     digests = {name: _digest(array) for name, array in tensors.items()}
-    metadata = {"format": FORMAT, "sha256": json.dumps(digests), "notes": json.dumps(dict(notes or {}))}
+    text = json.dumps(dict(notes or {}))
+    digests[_NOTES] = hashlib.sha256(text.encode()).hexdigest()
+    metadata = {"format": FORMAT, "sha256": json.dumps(digests), "notes": text}
     write_atomically(path, to_bytes(tensors, metadata))
 
 
@@ -101,15 +99,19 @@ def read(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, An
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
         digests, notes = json.loads(metadata["sha256"]), json.loads(metadata["notes"])
+        found = {name: _digest(array) for name, array in tensors.items()}
+        found[_NOTES] = hashlib.sha256(metadata["notes"].encode()).hexdigest()
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(
             f"{path}: damaged, or not a safetensors file ({error}); use an earlier checkpoint"
         ) from None
-    for name, array in tensors.items():
-        if digests.get(name) != _digest(array):
-            raise CheckpointError(f"{path}: damaged: the content of tensor {name!r} does not match its checksum")
+    if digests.keys() != found.keys():
+        raise CheckpointError(f"{path}: damaged: the names of its tensors are not those that were written")
+    for name, digest in found.items():
+        if digests[name] != digest:
+            raise CheckpointError(f"{path}: damaged: the content of {name!r} does not match its checksum")
     return tensors, notes
 
 

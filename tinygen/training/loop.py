@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -15,11 +15,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from kernels.runtime import get_num_threads
-from tinygen.autograd import detect_anomaly, no_grad
-from tinygen.errors import DataError, NonFiniteError
+from tinygen.autograd import detect_anomaly
+from tinygen.data import Dataset
+from tinygen.errors import CheckpointError, DataError, NonFiniteError
+from tinygen.nn import evaluation
 from tinygen.optim import EMA
 from tinygen.optim.schedules import Schedule, constant
-from tinygen.training.checkpoint import load, optimizers, save
+from tinygen.training.checkpoint import load, optimizers, read, save
 from tinygen.training.progress import Progress
 from tinygen.training.run import MetricsFile, Run, versions
 
@@ -90,14 +92,17 @@ class _State:
         }
 
     def restore(self, notes: Mapping[str, Any]) -> None:
-        for name in ("step", "seconds", "sums", "counts", "last"):
+        names = ("step", "seconds", "sums", "counts", "last")
+        if missing := [name for name in (*names, "rng", "threads") if name not in notes]:
+            raise CheckpointError(f"not a checkpoint of a training run: it does not note its {missing[0]}")
+        for name in names:
             setattr(self, name, notes[name])
         self.rng.bit_generator.state = notes["rng"]
 
 
 def fit(
     model: Any,
-    data: np.ndarray | Sampler,
+    data: np.ndarray | Dataset | Sampler,
     *,
     steps: int | None = None,
     seconds: float | None = None,
@@ -117,7 +122,8 @@ def fit(
     Parameters
     ----------
     model : a Module with ``train_step(batch, rng) -> dict of numbers``; its optimizers are found among its attributes
-    data : an array ``(N, ...)``, of which every epoch is a new permutation; or an object with ``sample(n, rng)``
+    data : an array ``(N, ...)`` or a `tinygen.data.Dataset`, of which every epoch is a new permutation; or an object
+        with ``sample(n, rng)``
     steps, seconds : how long to train, whichever comes first; at least one must be given
     batch_size : examples a step
     seed : of the order of the data and of all that is random in the steps; previews have generators of their own
@@ -134,8 +140,9 @@ def fit(
 
     Raises
     ------
-    NonFiniteError : a loss or a gradient is infinite or NaN; names the module and the operation. The checkpoint holds
-        the state before.
+    ValueError : contradictory arguments
+    NonFiniteError : a loss or a gradient is infinite or NaN; names the module and the operation. The last checkpoint,
+        at most half a minute old, stays.
     DataError, CheckpointError, OutputError : something is unsuitable, does not fit, or cannot be written
 
     Notes
@@ -145,21 +152,30 @@ def fit(
     """
     if steps is None and seconds is None:
         raise ValueError("fit: give steps or seconds, to say how long to train")
+    if min(1 if steps is None else steps, 1 if seconds is None else seconds) <= 0:
+        raise ValueError(f"fit: steps={steps} and seconds={seconds} must be positive")
     if out is None and (preview or resume):
         raise ValueError("fit: preview and resume need out, the folder of the run")
-    if isinstance(data, np.ndarray):
-        _check_array(data, batch_size)
+    if isinstance(data, Dataset):
+        data = data.x
+    _check_data(data, batch_size)
     run = None if out is None else Run(Path(out))
     ema = None if ema_decay is None else EMA(model, ema_decay)
     state = _State(np.random.default_rng(seed))
+    bar = Progress(type(model).__name__, steps, quiet)
     if run and resume:
-        state.restore(load(run.checkpoint, model, ema=ema))
+        notes = read(run.checkpoint)[1]
+        state.restore(notes)
+        metrics_file = MetricsFile(run, state.step)
+        load(run.checkpoint, model, ema=ema)
+        if notes["threads"] != get_num_threads():
+            bar.say(f"resumed on {get_num_threads()} threads after {notes['threads']}: not the bits of one whole run")
+    elif run:
+        metrics_file = MetricsFile(run, 0)
     if run and (config is not None or not resume):
         run.write_json(run.config, config or {})
-    metrics_file = MetricsFile(run, state.step) if run else None
     batches = _Batches(data, batch_size, seed)
     schedule = schedule or constant()
-    bar = Progress(type(model).__name__, steps, state.step, quiet)
 
     def fraction() -> float:
         return max(state.step / steps if steps else 0.0, state.seconds / seconds if seconds else 0.0)
@@ -170,23 +186,23 @@ def fit(
 
     model.train()
     frame = 1 + int(previews * math.sqrt(fraction()))
+    if run and not resume:
+        run.summary.unlink(missing_ok=True)
+        checkpoint()  # so that there is one to go back to
     saved = time.monotonic()
-    with _interruptible() as interrupted:
+    with closing(bar), _interruptible() as interrupted:
         while (before := fraction()) < 1 and not interrupted.is_set():
             for optimizer in optimizers(model).values():
                 optimizer.lr_scale = schedule(before)
             batch = batches.draw(state.step, state.rng)
-            rng_before = state.rng.bit_generator.state
+            rng_before = copy.deepcopy(state.rng)
             started = time.perf_counter()
             try:
                 metrics = model.train_step(batch, state.rng)
+                if not all(map(math.isfinite, metrics.values())):
+                    raise NonFiniteError(f"train_step reports {metrics}")
             except NonFiniteError as error:
-                bar.close()
-                state.rng.bit_generator.state = rng_before
-                checkpoint()
-                raise _explained(error, model, batch, state) from error
-            if not all(map(math.isfinite, metrics.values())):  # the update is done: the last checkpoint stays
-                raise NonFiniteError(f"step {state.step + 1} reports {metrics}")
+                raise _explained(error, model, batch, rng_before, state.step) from error
             if ema:
                 ema.update()
             state.step += 1
@@ -199,7 +215,7 @@ def fit(
             if int(now * METRICS_ROWS) > int(before * METRICS_ROWS) or now >= 1:
                 state.last = {name: total / state.counts[name] for name, total in state.sums.items()}
                 state.sums, state.counts = {}, {}
-                if metrics_file:
+                if run:
                     metrics_file.append({"step": state.step, "seconds": round(state.seconds, 3)} | state.last)
             if run and preview and frame <= previews and now >= (frame / previews) ** 2:
                 _show(model, ema, preview, run.folder, state.step, seed)
@@ -208,7 +224,6 @@ def fit(
                 checkpoint()
                 saved = time.monotonic()
         checkpoint()
-    bar.close()
     outcome = Outcome(state.step, state.seconds, state.last, interrupted.is_set(), ema)
     if run and not outcome.interrupted:
         run.write_json(run.summary, _summary(model, outcome))
@@ -228,10 +243,8 @@ def _summary(model: Any, outcome: Outcome) -> dict[str, Any]:
 
 
 def _show(model: Any, ema: EMA | None, preview: Preview, folder: Path, step: int, seed: int) -> None:
-    model.eval()
-    with ema.applied() if ema else nullcontext(), no_grad():
+    with evaluation(model), ema.applied() if ema else nullcontext():
         preview(folder, step, np.random.default_rng([seed, step]))
-    model.train()
 
 
 class _Batches:
@@ -251,7 +264,11 @@ class _Batches:
         return self.data[self._order[place * self.size : (place + 1) * self.size]]
 
 
-def _check_array(data: np.ndarray, batch_size: int) -> None:
+def _check_data(data: Any, batch_size: int) -> None:
+    if not isinstance(data, np.ndarray):
+        if not hasattr(data, "sample"):
+            raise DataError(f"fit: data is a {type(data).__name__}; give an array (N, ...), a Dataset, or a sampler")
+        return
     if not 1 <= batch_size <= len(data):
         raise DataError(f"fit: batch_size={batch_size} with {len(data)} examples; choose from 1 to {len(data)}")
     if data.dtype.kind == "f" and not np.isfinite(data).all():
@@ -261,15 +278,17 @@ def _check_array(data: np.ndarray, batch_size: int) -> None:
         )
 
 
-def _explained(error: NonFiniteError, model: Any, batch: np.ndarray, state: _State) -> NonFiniteError:
-    """Run the step once more, on copies and with every value checked, to find where it goes wrong."""
+def _explained(
+    error: NonFiniteError, model: Any, batch: np.ndarray, rng: np.random.Generator, step: int
+) -> NonFiniteError:
+    """Run the step once more, on a copy and with every value checked, to find where it goes wrong."""
     cause = error
     try:
         with detect_anomaly(), np.errstate(all="ignore"):
-            copy.deepcopy(model).train_step(batch, copy.deepcopy(state.rng))
+            copy.deepcopy(model).train_step(batch, rng)
     except NonFiniteError as found:
         cause = found
-    return NonFiniteError(f"training stopped at step {state.step + 1}, before its update: {cause}")
+    return NonFiniteError(f"training stopped at step {step + 1}: {cause}")
 
 
 @contextmanager
