@@ -116,6 +116,7 @@ def test_dequantisation_spreads_each_level(seed: int) -> None:
     assert y.dtype == np.float32
     np.testing.assert_array_equal(np.floor(256 * y), k)
     assert not np.array_equal(y, dequantize(x, rng))
+    assert dequantize(np.ones((100, 28, 28, 1), np.float32), rng).max() < 1
 
 
 def test_bits_per_dim_of_known_densities() -> None:

@@ -53,9 +53,12 @@ class ActNorm(Bijection):
 
     def _initialize(self, x: np.ndarray) -> None:
         axes = tuple(range(x.ndim - 1))
-        std = x.std(axes)  # 0 in a constant channel, and in a batch of one: these are only centred
+        if not x.size:
+            return
+        std = x.std(axes)
+        noise = 8 * np.finfo(x.dtype).eps * np.abs(x).max(axes)  # what rounding leaves of the 0 of a constant channel
         self.mean.data[...] = x.mean(axes)
-        self.log_scale.data[...] = -np.log(np.where(std > 0, std, 1))
+        self.log_scale.data[...] = -np.log(np.where(std > noise, std, 1))  # that one is only centred
         self.initialized[...] = True
 
 

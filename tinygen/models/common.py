@@ -40,8 +40,8 @@ class Scaling(nn.Module):
         ------
         DataError : the examples are all equal
         """
-        scale = float(np.sqrt(np.var(x, axis=0).mean()))
-        if not scale > 0:
+        scale = float(np.sqrt(np.var(x, axis=0, dtype=np.float64).mean()))
+        if not scale > 1e-6 * float(np.abs(x).max(initial=0)):
             raise DataError(
                 f"the scale of data of shape (N,D)={x.shape} must be positive, and is {scale}; are all rows equal?"
             )

@@ -236,7 +236,8 @@ class DDPM(nn.Module):
 
     def _reverse(self, n: int, rng: np.random.Generator, steps: int | None, eta: float) -> Iterator[Array]:
         """The states from noise to data, in scaled units."""
-        times = self.times(self.sample_steps or self.schedule.steps if steps is None else steps)
+        longest = self.schedule.steps
+        times = self.times(min(self.sample_steps or longest, longest) if steps is None else steps)
         x = normal(self, (n, *self.shape), rng)
         yield x
         for t, s in zip(times[:-1], times[1:], strict=True):

@@ -65,7 +65,10 @@ class Flow(nn.Module):
 
 def dequantize(x: Array, rng: np.random.Generator) -> Array:
     """Pixels k/255, rounded to whole k, spread evenly over their levels: (k + u)/256 in [0, 1)."""
-    return (np.round(255 * x) + rng.random(x.shape, x.dtype.type)) / x.dtype.type(256)
+    u = rng.integers(2**16, size=x.shape).astype(x.dtype) / x.dtype.type(
+        2**16
+    )  # so coarse that float32 adds it exactly
+    return (np.round(255 * x) + u) / x.dtype.type(256)
 
 
 def bits_per_dim(nats: float, dim: int) -> float:

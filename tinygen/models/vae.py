@@ -7,7 +7,7 @@ import numpy as np
 
 import tinygen as tg
 from tinygen import Tensor, nn, optim
-from tinygen.errors import ShapeError
+from tinygen.errors import DataError, ShapeError
 from tinygen.models.common import normal
 from tinygen.nn import evaluation
 
@@ -39,7 +39,14 @@ class BernoulliLikelihood(nn.Module):
     """
 
     def observe(self, x: Array, rng: np.random.Generator) -> Array:
-        """White with probability x; an image that is binary already stays as it is."""
+        """White with probability x; an image that is binary already stays as it is.
+
+        Raises
+        ------
+        DataError : a pixel is not in [0, 1]
+        """
+        if x.size and not 0 <= x.min() <= x.max() <= 1:
+            raise DataError(f"BernoulliLikelihood: pixels are probabilities, but reach from {x.min()} to {x.max()}")
         return (rng.random(x.shape, dtype=np.float32) < x).astype(x.dtype)
 
     def log_prob(self, x: Array, decoded: Tensor) -> Tensor:

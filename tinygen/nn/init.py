@@ -14,6 +14,11 @@ def uniform(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> np
     return rng.uniform(-bound, bound, shape).astype(np.float32)
 
 
+def he_normal(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> np.ndarray:
+    """N(0, 2/fan_in): as weights they keep the variance through ReLU layers (He et al. 2015, eq. 10)."""
+    return (rng.standard_normal(shape) * math.sqrt(2 / max(fan_in, 1))).astype(np.float32)
+
+
 def zeros(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> np.ndarray:
     """Zeros, for a last layer that is to start as the identity or at no opinion."""
     return np.zeros(shape, np.float32)
