@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -129,14 +130,15 @@ def test_kill_int_from_outside(tmp_path):
         "--seconds",
         "600",
     ]
-    process = subprocess.Popen([*command, "--out", str(tmp_path)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    try:
-        while not any((tmp_path / "previews").glob("*.png")):
-            assert process.poll() is None, process.stderr.read()
-        process.send_signal(signal.SIGINT)
-        told = process.communicate(timeout=60)[1]
-    finally:
-        process.kill()
+    with subprocess.Popen([*command, "--out", str(tmp_path)], cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            while not any((tmp_path / "previews").glob("*.png")):
+                assert process.poll() is None, process.stderr.read()
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            told = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert "--resume" in told and "Traceback" not in told
     step = everything(tmp_path)[1]["step"]
