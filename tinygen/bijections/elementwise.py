@@ -55,10 +55,10 @@ class ActNorm(Bijection):
         axes = tuple(range(x.ndim - 1))
         if not x.size:
             return
-        std = x.std(axes)
-        noise = 8 * np.finfo(x.dtype).eps * np.abs(x).max(axes)  # what rounding leaves of the 0 of a constant channel
-        self.mean.data[...] = x.mean(axes)
-        self.log_scale.data[...] = -np.log(np.where(std > noise, std, 1))  # that one is only centred
+        std = x.std(axes, dtype=np.float64)  # in float32, rounding would make it 1e-6 for a constant channel
+        self.mean.data[...] = x.mean(axes, dtype=np.float64)
+        varies = std > np.finfo(x.dtype).eps * np.abs(x).max(axes)
+        self.log_scale.data[...] = -np.log(np.where(varies, std, 1))  # what does not vary is only centred
         self.initialized[...] = True
 
 
