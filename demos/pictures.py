@@ -16,7 +16,8 @@ from tinygen.training import Run
 Array = np.ndarray
 
 PREVIEWS = "previews"
-IMAGES, FEW, POINTS = 64, 36, 2000
+IMAGES, POINTS = 64, 2000
+PREVIEW = {"images": 36, "points": 800}  # fewer, since a picture in the middle of training should not hold it up
 FILES = (
     "data",
     "samples",
@@ -68,10 +69,10 @@ class Album:
             return viz.image_grid(self.examples.held_out[:IMAGES], title=title)
         return viz.points(self.examples.held_out[:POINTS], self.box, title=title, colour=viz.style.INK)
 
-    def samples(self, note: str = "", *, count: int = IMAGES, ax: Axes | None = None) -> Figure:
-        """Samples: so many images in a grid, or points beside the data."""
+    def samples(self, note: str = "", *, count: int | None = None, ax: Axes | None = None) -> Figure:
+        """Samples: images in a grid, or points beside the data."""
         images = kind_of(self.examples.shape) == "images"
-        x = self.model.sample(count if images else POINTS, self.rng())
+        x = self.model.sample(count or (IMAGES if images else POINTS), self.rng())
         if images:
             return viz.image_grid(x, title=self.caption(note), ax=ax)
         if ax is not None:
@@ -81,7 +82,7 @@ class Album:
     def preview(self, folder: Path, step: int, rng: np.random.Generator) -> None:
         """Leave samples in the middle of training, from `rng` of the album: the same noise each time."""
         path = folder / PREVIEWS / f"{step:07d}.png"
-        viz.save(self.samples(f"step {step:,}", count=FEW), path, dpi=60)
+        viz.save(self.samples(f"step {step:,}", count=PREVIEW[kind_of(self.examples.shape)]), path, dpi=60)
 
     def finish(self, run: Run, note: str) -> list[Path]:
         """Write every picture of a finished run; returns their paths."""

@@ -22,8 +22,8 @@ from tinygen import training
 from tinygen.models import DDPM, GAN, VAE, Flow
 
 ROOT = Path(__file__).parents[2]
-SMALL = ["--size", "4", "--batch-size", "8", "--steps", "4", "--seed", "3"]
-POINTS = ["--batch-size", "16", "--steps", "4", "--seed", "3", "--data"]
+SMALL = ["--size", "4", "--batch-size", "8", "--steps", "3", "--seed", "3"]
+POINTS = ["--batch-size", "16", "--steps", "3", "--seed", "3", "--data"]
 
 EVERY = {"config.json", "metrics.csv", "checkpoint.safetensors", "summary.json", "previews"}
 PICTURES = {"data.png", "samples.png", "curves.png", "animation.gif"}
@@ -68,11 +68,11 @@ def test_a_run_leaves_its_files_and_pictures(name, trained):
     for path in [*folder.glob("*.png"), *(folder / "previews").glob("*.png")]:
         assert imread(path)[..., :3].var() > 1e-4, path
     frames = sorted((folder / "previews").glob("*.png"))
-    assert len(frames) == 4
+    assert len(frames) == 3
     with Image.open(folder / "animation.gif") as gif:
-        assert 2 <= gif.n_frames <= 8  # equal neighbours are one frame; the last one is held
+        assert 2 <= gif.n_frames <= 7  # equal neighbours are one frame; the last one is held
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary["steps"] == 4
+    assert summary["steps"] == 3
     assert np.isfinite(list(summary["metrics"].values())).all()
 
 
@@ -169,7 +169,7 @@ def test_samples_come_from_the_average_of_the_weights(name, shape, trained, caps
 def test_json_is_all_that_stdout_has(tmp_path, capsys):
     assert main(["vae", *SMALL, "--network", "mlp", "--out", str(tmp_path), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["demo"] == "vae" and told["steps"] == 4 and told["parameters"] > 0
+    assert told["demo"] == "vae" and told["steps"] == 3 and told["parameters"] > 0
     assert all(Path(picture).exists() for picture in told["pictures"])
     assert {"loss", "reconstruction", "kl"} <= told["metrics"].keys()
 
@@ -183,7 +183,7 @@ def test_a_new_run_replaces_the_old_one_and_says_so(tmp_path, capsys):
     assert main([*command, "--seed", "4"]) == 0
     assert "replaces" in capsys.readouterr().err
     assert (tmp_path / "mine.txt").read_text() == "keep"
-    assert len(list((tmp_path / "previews").glob("*.png"))) == 4
+    assert len(list((tmp_path / "previews").glob("*.png"))) == 3
 
 
 def test_resuming_a_finished_run_changes_nothing_but_may_extend_it(trained, tmp_path):
