@@ -66,6 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UsageError, TinygenError) as error:
         say(f"error: {error}")
         return USER_ERROR
+    except OSError as error:
+        say(f"error: {error.filename}: {error.strerror}")
+        return USER_ERROR
+    except MemoryError as error:
+        say(f"error: that takes more memory than there is ({error}); choose smaller numbers")
+        return USER_ERROR
     return SUCCESS
 
 

@@ -63,7 +63,11 @@ def find(name: str, size: int | None, seed: int) -> Examples:
     dataset = load(name, size=size)
     x = dataset.x
     held_out = load(name, size=size, split="test").x if name in NAMES else x[:1000]
+    if len(x) < 2:
+        raise DataError(f"{name}: {len(x)} example is too few to learn from")
     if x.ndim == 4:
+        if x.shape[3] not in (1, 3, 4):
+            raise DataError(f"{name}: images (N,H,W,C)={x.shape} must have one, three or four channels C")
         if x.min() < 0 or x.max() > 1:
             raise DataError(
                 f"{name}: pixels must lie in [0, 1] and are from {x.min():.4g} to {x.max():.4g}; rescale them"

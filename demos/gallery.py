@@ -99,7 +99,7 @@ def _ensure(settings: Settings, folder: Path) -> dict[str, Any]:
     """Train, resume or keep the run in the folder."""
     run = Run(folder)
     same = _fits(settings, run)
-    if same and run.summary.is_file():
+    if same and run.summary.is_file() and (folder / "samples.png").is_file():
         say(f"{folder}/ is finished already, and kept")
         return report(settings, run)
     try:

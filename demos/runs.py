@@ -2,6 +2,7 @@
 
 import copy
 import io
+import shlex
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -15,7 +16,7 @@ from demos.examples import Examples, find, kind_of
 from demos.pictures import FILES, PREVIEWS, Album
 from demos.table import DEMOS, Demo, Recipe
 from tinygen import training, viz
-from tinygen.errors import DataError, OutputError
+from tinygen.errors import CheckpointError, DataError, OutputError
 from tinygen.files import write_atomically
 from tinygen.models import Scaling
 from tinygen.nn import evaluation
@@ -28,6 +29,17 @@ class Interrupted(Exception):
     def __init__(self, step: int, command: str) -> None:
         super().__init__(f"interrupted at step {step}; go on with: {command}")
         self.step, self.command = step, command
+
+
+_KINDS = {
+    "data": str,
+    "size": int | None,
+    "steps": int | None,
+    "seconds": int | float | None,
+    "batch_size": int,
+    "seed": int,
+}
+"""What the values in a configuration may be."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +76,15 @@ class Settings:
         run = Run(folder)
         content = run.read_json(run.config)
         try:
-            settings = cls(**content | {"shape": tuple(content["shape"])})
+            defaults = {name: option.default for name, option in DEMOS[content["demo"]].options.items()}
+            settings = cls(**content | {"shape": tuple(content["shape"]), "options": defaults | content["options"]})
         except (TypeError, KeyError) as error:
-            raise DataError(f"{run.config}: not the configuration of a demo ({error})") from None
-        if settings.demo not in DEMOS:
-            raise DataError(f"{run.config}: there is no demo {settings.demo!r}")
+            raise DataError(f"{run.config}: not the configuration of a demo ({error!r})") from None
+        for name, kinds in _KINDS.items():
+            if not isinstance(getattr(settings, name), kinds):
+                raise DataError(f"{run.config}: {name} cannot be {getattr(settings, name)!r}")
+        if settings.options.keys() != defaults.keys():
+            raise DataError(f"{run.config}: the options of {settings.demo} are {', '.join(defaults)}")
         return settings
 
     @property
@@ -111,8 +127,9 @@ def train(settings: Settings, folder: Path, *, resume: bool = False) -> dict[str
     run = Run(folder)
     album = Album(settings.family.title, model, examples, settings.seed)
     if not resume:
+        picture = album.data()  # before anything is removed: it shows whether the data can be drawn
         _clear(run)
-        viz.save(album.data(), run.folder / "data.png")
+        viz.save(picture, run.folder / "data.png")
         say(f"{settings.family.title} on {examples.name}: pictures appear in {run.folder}/; Ctrl-C saves and stops")
     outcome = training.fit(
         model,
@@ -129,7 +146,7 @@ def train(settings: Settings, folder: Path, *, resume: bool = False) -> dict[str
         preview=album.preview,
     )
     if outcome.interrupted:
-        raise Interrupted(outcome.steps, f"python -m demos {settings.demo} --resume --out {folder}")
+        raise Interrupted(outcome.steps, f"python -m demos {settings.demo} --resume --out {shlex.quote(str(folder))}")
     with outcome.ema.applied() if outcome.ema else nullcontext(), evaluation(model):
         pictures = album.finish(run, f"{outcome.steps:,} steps · {outcome.seconds:.0f} s")
     say(f"wrote {', '.join(path.name for path in pictures)} to {run.folder}/")
@@ -151,7 +168,10 @@ def finished(folder: Path) -> tuple[Settings, Any, dict[str, Any]]:
     """The settings, the model with the average of its weights, and the checkpoint's notes of the run in a folder."""
     settings = Settings.read(folder)
     model = settings.build()
-    notes = training.load(Run(folder).checkpoint, model, averaged=True)
+    checkpoint = Run(folder).checkpoint
+    notes = training.load(checkpoint, model, averaged=True)
+    if not {"step", "seconds"} <= notes.keys():
+        raise CheckpointError(f"{checkpoint}: not a checkpoint of a training run")
     return settings, model, notes
 
 

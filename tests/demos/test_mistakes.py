@@ -118,10 +118,43 @@ def test_a_damaged_run_is_refused(name, damage, message, run, capsys):
     before = content(run)
     told = refused(capsys, "vae", "--resume", "--steps", "3", "--out", run)
     assert message in told and str(run / name) in told
-    after = content(run)
-    assert {path: data for path, data in after.items() if path.name != "config.json"} == {
-        path: data for path, data in before.items() if path.name != "config.json"
-    }
+    assert content(run) == before
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"steps": "x"}, "steps cannot be 'x'"),
+        ({"data": None}, "data cannot be None"),
+        ({"options": None}, "not the configuration of a demo"),
+        ({"options": {"colour": 3}}, "the options of vae are latent"),
+        ({"demo": "poem"}, "not the configuration of a demo"),
+    ],
+)
+def test_an_edited_configuration_is_refused(change, message, run, capsys):
+    config = run / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | change))
+    assert message in refused(capsys, "vae", "--sample", "3", "--out", run)
+
+
+def test_a_configuration_from_before_an_option_has_its_default(run):
+    config = run / "config.json"
+    content = json.loads(config.read_text())
+    del content["options"]["likelihood"]
+    config.write_text(json.dumps(content))
+    assert main(["vae", "--sample", "3", "--out", str(run)]) == 0
+
+
+def test_data_that_are_refused_leave_an_earlier_run_alone(run, tmp_path, capsys):
+    np.save(tmp_path / "two.npy", np.zeros((9, 4, 4, 2)))
+    before = content(run)
+    assert "channels" in refused(capsys, "vae", "--data", tmp_path / "two.npy", "--batch-size", "3", "--out", run)
+    assert content(run) == before
+
+
+@pytest.mark.parametrize("arguments", [["vae", "--data", "a" * 300], ["vae", "--resume", "--out", "a" * 300]])
+def test_a_name_that_no_file_can_have_is_refused(arguments, capsys):
+    assert "too long" in refused(capsys, *arguments)
 
 
 def test_a_checkpoint_of_another_model_is_refused(run, tmp_path, capsys):
@@ -143,7 +176,9 @@ def test_a_checkpoint_of_another_model_is_refused(run, tmp_path, capsys):
         ("a.npy", lambda path: np.save(path, np.zeros((0, 2))), "holds no example"),
         ("a.npy", lambda path: np.save(path, np.zeros((9, 5))), "images (N,H,W,C) or points (N,2)"),
         ("a.npy", lambda path: np.save(path, np.full((9, 4, 4, 1), 3.0)), "pixels must lie in [0, 1]"),
-        ("a.npy", lambda path: np.save(path, np.ones((900, 2))), "positive"),
+        ("a.npy", lambda path: np.save(path, np.full((900, 2), 0.1)), "positive"),
+        ("a.npy", lambda path: np.save(path, np.ones((1, 4, 4, 1))), "too few"),
+        ("a.npy", lambda path: np.save(path, np.ones((9, 4, 4, 2))), "three or four channels"),
     ],
 )
 def test_unsuitable_data_are_refused(name, make, message, tmp_path, capsys):

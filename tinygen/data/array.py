@@ -40,7 +40,7 @@ def _load(path: Path) -> Array | dict[str, Array]:
         if not all(isinstance(array, np.ndarray) for array in arrays.values()):
             raise ValueError("some other zip archive")
         return arrays
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             f"{path}: not a file of plain numeric arrays as np.save and np.savez write ({error})"
         ) from error

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
+import numpy as np
 from matplotlib.animation import PillowWriter
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from tinygen.errors import DataError, OutputError
 from tinygen.files import write_atomically
 
 
@@ -27,16 +29,28 @@ def save_animation(
     Raises
     ------
     OutputError : the file cannot be written
+    DataError : a frame is not a PNG file
     """
-    first = imread(Path(frames[0]))
+    pictures = [_read(Path(frame)) for frame in frames]
+    first = pictures[0]
     height, width = first.shape[:2]
     figure = Figure(figsize=(width / 100, height / 100), dpi=100)
     shown = figure.figimage(first)
-    with tempfile.TemporaryDirectory() as folder:
-        gif = Path(folder) / "animation.gif"
-        writer = PillowWriter(fps=rate)  # type: ignore[arg-type]  # documented as int; any number is divided by
-        with writer.saving(figure, gif, dpi=100):
-            for frame in [*frames, *[frames[-1]] * (hold - 1)]:
-                shown.set_data(imread(Path(frame)))
-                writer.grab_frame()
-        write_atomically(path, gif.read_bytes())
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            gif = Path(folder) / "animation.gif"
+            writer = PillowWriter(fps=rate)  # type: ignore[arg-type]  # documented as int; any number is divided by
+            with writer.saving(figure, gif, dpi=100):
+                for picture in [*pictures, *[pictures[-1]] * (hold - 1)]:
+                    shown.set_data(picture)
+                    writer.grab_frame()
+            write_atomically(path, gif.read_bytes())
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; make room") from error
+
+
+def _read(frame: Path) -> np.ndarray:
+    try:
+        return imread(frame)
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow calls broken files a SyntaxError
+        raise DataError(f"{frame}: not a PNG file ({error}); delete it") from None

@@ -54,8 +54,8 @@ def density_map(
     (left, bottom), (right, top) = np.asarray(box, np.float32)
     across, up = np.meshgrid(left + (right - left) * shares, bottom + (top - bottom) * shares)
     grid = np.stack([across, up], -1).reshape(-1, 2)
-    density = np.exp(log_prob(grid)).reshape(resolution, resolution)
-    brightest = np.quantile(density[density > 1e-3 * density.max()], 0.995)
+    density = np.nan_to_num(np.exp(log_prob(grid)).reshape(resolution, resolution), posinf=0.0)
+    brightest = np.quantile(density[density >= 1e-3 * density.max()], 0.995) or 1.0
     extent = (float(left), float(right), float(bottom), float(top))
     ax.imshow(density, extent=extent, origin="lower", cmap=DENSITY_COLOURS, vmin=0, vmax=brightest)
     _within(ax, box, title)
