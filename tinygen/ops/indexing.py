@@ -8,10 +8,18 @@ from tinygen.autograd.tensor import plain_index
 from tinygen.errors import DTypeError, ShapeError
 
 
-def _is_basic(index):
-    """Whether an index picks no element twice, and picks a view."""
+def _picks_once(index):
+    """Whether an index certainly picks no element twice, so that values can be assigned instead of added."""
     parts = index if isinstance(index, tuple) else (index,)
-    return all(part is None or part is Ellipsis or isinstance(part, int | np.integer | slice) for part in parts)
+    arrays = [
+        np.asarray(part)
+        for part in parts
+        if not (part is None or part is Ellipsis or isinstance(part, int | np.integer | slice))
+    ]
+    if len(arrays) != 1:
+        return not arrays
+    (array,) = arrays
+    return array.dtype == bool or (array.min(initial=0) >= 0 and np.unique(array).size == array.size)
 
 
 @primitive(domain={"x": Real("..."), "index": Index()})
@@ -51,7 +59,7 @@ def scatter(values, index, shape):
     values = np.asarray(values)
     out = np.zeros(shape, values.dtype)
     try:
-        if _is_basic(index):
+        if _picks_once(index):
             out[index] = values
         else:
             np.add.at(out, index, values)
