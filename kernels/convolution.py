@@ -382,6 +382,8 @@ def _output_size(
     name: str, size: tuple[int, ...], kernel: tuple[int, ...], stride: Pair, padding: Padding, dilation: Pair
 ) -> Pair:
     """The size of `conv2d`'s result, after a check of the geometry."""
+    if not all(isinstance(v, int | np.integer) for v in (*stride, *dilation, *padding[0], *padding[1], *kernel)):
+        raise TypeError(f"{name}: stride={stride}, padding={padding} and dilation={dilation} must be whole numbers")
     if min(*stride, *dilation) < 1 or min(*padding[0], *padding[1]) < 0 or min(kernel) < 1:
         raise ValueError(
             f"{name}: kernel={kernel}, stride={stride} and dilation={dilation} must be at least 1, "

@@ -12,6 +12,7 @@ import numpy as np
 from tinygen.autograd import Tensor
 from tinygen.autograd import grad as _grad
 from tinygen.autograd import operations as op
+from tinygen.autograd.context import recorded
 from tinygen.autograd.graph import Node, ancestors
 from tinygen.errors import GraphError, ShapeError
 
@@ -87,8 +88,7 @@ def jvp(f: Callable, xs: Sequence, vs: Sequence) -> tuple[Tensor, Tensor]:
     >>> tg.func.jvp(tg.exp, (tg.tensor([0.0, 0.0]),), (tg.tensor([1.0, 3.0]),))[1]
     tensor([1., 3.], dtype=float32)
     """
-    if len(xs) != len(vs) or any(np.shape(x) != np.shape(v) for x, v in zip(xs, vs, strict=False)):
-        raise ShapeError(f"jvp: xs have shapes {[np.shape(x) for x in xs]} but vs {[np.shape(v) for v in vs]}")
+    _check_tangents("jvp", xs, vs)
     y, watched, further = _evaluate(f, xs, range(len(xs)))
     further = further or any(isinstance(v, Tensor) and v.requires_grad for v in vs)
     probe = Tensor(np.zeros(y.shape, y.dtype), requires_grad=True)
@@ -111,6 +111,7 @@ def hvp(f: Callable, xs: Sequence, vs: Sequence) -> Any:
     >>> tg.func.hvp(lambda x: (x**3).sum(), (tg.tensor([1.0, 2.0]),), (tg.tensor([1.0, 1.0]),))
     tensor([ 6., 12.], dtype=float32)
     """
+    _check_tangents("hvp", xs, vs)
 
     def slope(*args: Any) -> Tensor:
         gradients = grad(f, range(len(xs)))(*args)
@@ -154,14 +155,23 @@ def hessian(f: Callable, argnums: int = 0) -> Callable:
     return jacobian(grad(f, argnums), argnums)
 
 
+def _check_tangents(name: str, xs: Sequence, vs: Sequence) -> None:
+    if isinstance(xs, Tensor) or isinstance(vs, Tensor):
+        raise ShapeError(f"{name}: xs and vs are sequences, of one Tensor for each argument: {name}(f, (x,), (v,))")
+    if [np.shape(x) for x in xs] != [np.shape(v) for v in vs]:
+        raise ShapeError(f"{name}: xs have shapes {[np.shape(x) for x in xs]} but vs {[np.shape(v) for v in vs]}")
+
+
 def _evaluate(f: Callable, args: Sequence, argnums: int | Sequence[int]) -> tuple[Tensor, list[Tensor], bool]:
     """The value, the watched arguments, and whether the value depends on anything else that requires a gradient."""
     positions = [argnums] if isinstance(argnums, int) else list(argnums)
     tensors = [x if isinstance(x, Tensor) else Tensor(x) for x in args]
     for i in positions:
         outer = tensors[i].requires_grad
-        tensors[i] = op.alias(tensors[i]) if outer else Tensor(tensors[i].data, requires_grad=True)
-    y = f(*tensors)
+        with recorded():
+            tensors[i] = op.alias(tensors[i]) if outer else Tensor(tensors[i].data, requires_grad=True)
+    with recorded():
+        y = f(*tensors)
     if not isinstance(y, Tensor):
         raise GraphError(f"the function must return a Tensor, got {type(y).__name__}")
     watched = [tensors[i] for i in positions]

@@ -380,3 +380,30 @@ def test_gradient_penalty_through_convolutions(seed: int) -> None:
             ahead, behind = (float(penalty(*[leaf(v) for v in m])) for m in moved)
             differences[place] = (ahead - behind) / 2e-5
         assert np.abs(found[k].data - differences).max() <= 1e-6 * np.abs(differences).max()
+
+
+def test_a_freed_part_is_not_passed_silently() -> None:
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    y = x * x
+    y.sum().backward()
+    with pytest.raises(GraphError, match="retain_graph"):
+        tg.grad((y * 3 + x).sum(), x)
+    with pytest.raises(GraphError, match="retain_graph"):
+        tg.grad((y * 3).sum(), x, allow_unused=True)
+
+
+def test_derivatives_asked_for_by_name_are_recorded_within_no_grad() -> None:
+    x = tg.tensor([-1.0, 2.0], requires_grad=True)
+    y = tg.sum(tg.silu(x))
+    with tg.no_grad():
+        first = tg.grad(y, x, create_graph=True)
+        slope = tg.func.grad(lambda x: (x**2).sum())(tg.tensor([3.0]))
+    np.testing.assert_allclose(first.data, tg.grad(y, x).data, rtol=1e-6)
+    assert first.requires_grad
+    assert slope.data == 6
+
+
+def test_a_recorded_gradient_is_not_the_cotangent() -> None:
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    c = np.array([3.0, 4.0], np.float32)
+    assert not np.shares_memory(tg.grad(x + 1, x, c, create_graph=True).data, c)

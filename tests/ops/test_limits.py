@@ -19,6 +19,7 @@ SUBGRADIENTS: dict[str, tuple[Callable, list[float], list[float] | float]] = {
     "abs": (tg.abs, [0.0, -2.0, -0.0], [0.0, -1.0, 0.0]),
     "leaky_relu": (lambda x: tg.leaky_relu(x, 0.3), [0.0], 0.3),
     "elu": (lambda x: tg.elu(x, 0.3), [0.0], 0.3),
+    "elu, composed": (lambda x: operations.elu.composition(x, 0.3), [0.0], 0.3),
     "max of equals": (tg.max, [1.0, 3.0, 3.0, 3.0], [0.0, 1 / 3, 1 / 3, 1 / 3]),
     "min of equals": (tg.min, [1.0, 3.0, 1.0], [0.5, 0.0, 0.5]),
     "maximum with an equal": (lambda x: tg.maximum(x, 2.0), [2.0, 3.0, 1.0], [0.5, 1.0, 0.0]),

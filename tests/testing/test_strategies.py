@@ -45,7 +45,7 @@ def test_shrinking_leads_to_small_zero_and_contiguous() -> None:
     strategy = arrays(np.float64, shapes(min_side=1), layout=layouts())
     assert find(strategy, lambda x: True).shape == ()
     smallest = find(strategy, lambda x: x.ndim == 2 and x.shape[1] > 1 and x.max() > 1)
-    assert smallest.shape == (1, 2) and smallest.flags.c_contiguous
+    assert smallest.size <= 4 and smallest.flags.c_contiguous  # from up to 16 entries in seven layouts
     assert sorted(smallest.ravel())[0] == 0 and 1 < smallest.max() < 1.01
 
 
@@ -128,7 +128,7 @@ def test_domains_bind_letters_and_depend_on_shapes(data: st.DataObject) -> None:
     assert 2 <= k <= 4 and 1 <= n <= 3 and y.shape == (k, n) and mask.shape[-2:] == (n, k) and mask.dtype == bool
     assert np.broadcast_shapes(x.shape, mask.shape) and (b is None or b.shape == (n,))
     assert len(parts) == 2 and parts[0].shape == (k,) and x.dtype == y.dtype == np.float32 and (y >= 1).all()
-    assert order is None or sorted(order) == list(range(x.ndim))
+    assert order is None or sorted(a % x.ndim for a in order) == list(range(x.ndim))
     assert y.reshape(shape).size == y.size and np.pad(x, pads).ndim == x.ndim and mode in "ab"
     assert deepcopy(rng).random() == rng.random()
 

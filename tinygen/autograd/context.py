@@ -36,6 +36,16 @@ def no_grad() -> Iterator[None]:
 
 
 @contextmanager
+def recorded() -> Iterator[None]:
+    """Operations inside record, also within `no_grad`: for derivatives that are asked for by name."""
+    token = recording.set(True)
+    try:
+        yield
+    finally:
+        recording.reset(token)
+
+
+@contextmanager
 def detect_anomaly() -> Iterator[None]:
     """Check every value and every gradient computed inside; the first one that is not finite raises `NonFiniteError`.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from tinygen.autograd.context import anomaly
+from tinygen.autograd.context import anomaly, recorded, recording
 from tinygen.autograd.registry import operations as op
 from tinygen.errors import GraphError, NonFiniteError
 
@@ -133,6 +133,9 @@ def backpropagate(
     Each target that was reached, with its gradient: an array, or a Tensor under ``wrap``. Gradients may share memory
     with each other and with the cotangents.
     """
+    if wrap and not recording.get():
+        with recorded():
+            return backpropagate(roots, cotangents, targets, wrap=wrap, partial=partial, free=free)
     wanted = None if targets is None else {id(target) for target in targets}
     nodes = ancestors(roots, wanted or () if partial else ())
     leads = None if wanted is None else _lead_to(wanted, nodes)
@@ -176,10 +179,9 @@ def _lead_to(wanted: set[int], nodes: list[Node]) -> set[int]:
     """The wanted places, and the nodes that were computed from any of them."""
     leads = set(wanted)
     for node in nodes:
-        for _, _, place in node.parents:
-            if id(place) in leads:
-                leads.add(id(node))
-                break
+        # What a freed node was computed from is forgotten: it may have been a target, and must not be passed silently.
+        if node.values is FREED or any(id(place) in leads for _, _, place in node.parents):
+            leads.add(id(node))
     return leads
 
 

@@ -8,6 +8,7 @@ tests draw from, and the NumPy function it stands for. Rules use registered oper
 import inspect
 import sys
 from collections.abc import Callable, Collection
+from collections.abc import Sequence as Sequence_
 from dataclasses import dataclass
 from functools import update_wrapper
 from typing import Any
@@ -19,7 +20,7 @@ from tinygen.autograd.domain import Domain, Examples, Real, Sequence
 from tinygen.autograd.graph import Node, backpropagate, check_finite
 from tinygen.autograd.registry import register
 from tinygen.autograd.tensor import Tensor
-from tinygen.errors import DTypeError, NoGradientError
+from tinygen.errors import DTypeError, NoGradientError, ShapeError
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,22 @@ class Primitive(Operation):
         for i in self._sequences:
             if any(isinstance(a, Tensor) for a in args[i]):
                 return self._apply(args)
-        return np.asarray(self.function(*args)[0] if self.composition else self.function(*args))
+        out = self._compute(args)
+        return np.asarray(out[0] if self.composition else out)
+
+    def _compute(self, args: Sequence_[Any]) -> Any:
+        """Call the function, and give errors that NumPy raises there a type and the operation's name."""
+        try:
+            return self.function(*args)
+        except (ValueError, IndexError, TypeError) as error:
+            if isinstance(error, np.linalg.LinAlgError) or str(error).startswith(f"{self.name}:"):
+                raise
+            shown = ", ".join(
+                f"{name} {value.dtype} {value.shape}" if isinstance(value, np.ndarray) else f"{name}={value!r}"
+                for name, value in zip(self.parameters, args, strict=True)
+            )
+            kind = DTypeError if isinstance(error, TypeError) else ShapeError
+            raise kind(f"{self.name}: {error}; the arguments are {shown}") from error
 
     def _bind(self, args: tuple, kwargs: dict[str, Any]) -> tuple:
         values = [*args, *self._defaults[len(args) :]]
@@ -173,7 +189,7 @@ class Primitive(Operation):
             else:
                 values.append(arg.item() if isinstance(arg, np.generic) else arg)  # NumPy scalars adopt the dtype too
         self._check_dtypes(values)
-        out, saved = self.function(*values) if self.composition else (self.function(*values), None)
+        out, saved = self._compute(values) if self.composition else (self._compute(values), None)
         if type(out) is not np.ndarray:
             out = np.asarray(out)
         origin = ""
@@ -203,7 +219,10 @@ class Primitive(Operation):
             elif type(value) in (list, tuple):
                 listed.append(i)
         for i in listed:
-            values[i] = np.asarray(values[i], found)
+            try:
+                values[i] = np.asarray(values[i], found)
+            except (ValueError, TypeError) as error:
+                raise DTypeError(f"{self.name}: argument {self.parameters[i]} is not numbers: {error}") from None
 
     def _joined(self, found: np.dtype | None, dtype: np.dtype, position: int) -> np.dtype | None:
         """The dtype that arguments have so far, if another of ``dtype`` does not change it."""

@@ -203,13 +203,13 @@ class Tensor:
         return op.abs(self)
 
     def __invert__(self) -> "Tensor":
-        return op.logical_not(self)
+        return op.logical_not(_boolean(self))
 
     def __and__(self, other: Any) -> "Tensor":
-        return op.logical_and(self, other)
+        return op.logical_and(_boolean(self), other)
 
     def __or__(self, other: Any) -> "Tensor":
-        return op.logical_or(self, other)
+        return op.logical_or(_boolean(self), other)
 
     def __eq__(self, other: Any) -> "Tensor":  # type: ignore[override]
         return op.equal(self, other)
@@ -385,7 +385,9 @@ def cotangent_for(y: Tensor, g: Any, keep_tensor: bool = False) -> Any:
         raise ShapeError(f"the cotangent has shape {g.shape} but the output has {y.shape}")
     if g.dtype != y.dtype:
         raise DTypeError(f"the cotangent is {g.dtype} but the output is {y.dtype}; use .astype(np.{y.dtype})")
-    return g if keep_tensor else g.data
+    if not keep_tensor:
+        return g.data
+    return g if g.requires_grad else Tensor(g.data.copy())  # or a recorded gradient could be the caller's own array
 
 
 def plain_index(index: Any) -> Any:
@@ -393,6 +395,14 @@ def plain_index(index: Any) -> Any:
     if isinstance(index, tuple):
         return tuple(plain_index(i) for i in index)
     return index.data if isinstance(index, Tensor) else index
+
+
+def _boolean(x: Tensor) -> Tensor:
+    if x.dtype != bool:
+        raise DTypeError(
+            f"&, | and ~ are for boolean Tensors, and this is {x.dtype}; compare first, as in (a > 0) & (b > 0)"
+        )
+    return x
 
 
 def _place(data: np.ndarray, place: Any) -> Tensor:
@@ -414,6 +424,8 @@ def _owned(pairs: list[tuple[Any, Any]], cotangents: list[np.ndarray]) -> list[t
 
 
 def _as_array(data: Any) -> np.ndarray:
+    if isinstance(data, Tensor):
+        data = data.data
     if isinstance(data, np.ndarray):
         array = data
     else:

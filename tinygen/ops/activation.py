@@ -11,7 +11,7 @@ import kernels
 from tinygen.autograd import Real, primitive
 from tinygen.autograd.domain import Axis, Choice
 from tinygen.errors import DTypeError
-from tinygen.ops.elementwise import erf, exp, expm1, logaddexp, minimum, where
+from tinygen.ops.elementwise import erf, exp, expm1, logaddexp, where
 from tinygen.ops.reduction import logsumexp
 
 _KINKED = Real(avoid=(0.0,))
@@ -23,6 +23,13 @@ def floating(x, name):
     if array.dtype.kind != "f":
         raise DTypeError(f"{name}: needs floating numbers, got {array.dtype}; use .astype(np.float32)")
     return array
+
+
+def not_negative(value, name):
+    """A slope or scale, of which kernels take the sign from their output, so it must not be negative."""
+    if not value >= 0:
+        raise ValueError(f"{name}={value} must be at least 0")
+    return value
 
 
 @primitive(domain=Real(), numpy=np.tanh)
@@ -57,7 +64,7 @@ def _relu_vjp(g, saved):
 @primitive(domain={"x": _KINKED, "slope": Choice(0.01, 0.2)}, composition=lambda x, slope: where(x > 0, x, slope * x))
 def leaky_relu(x, slope=0.01):
     """Elementwise x where x > 0 and slope · x elsewhere, for a slope >= 0; its derivative at 0 is the slope."""
-    return kernels.activate(floating(x, "leaky_relu"), "leaky_relu", slope)
+    return kernels.activate(floating(x, "leaky_relu"), "leaky_relu", not_negative(slope, "leaky_relu: slope"))
 
 
 @leaky_relu.joint_vjp
@@ -67,11 +74,11 @@ def _leaky_relu_vjp(g, saved, slope):
 
 @primitive(
     domain={"x": _KINKED, "alpha": Choice(1.0, 0.5)},
-    composition=lambda x, alpha: where(x > 0, x, alpha * expm1(minimum(x, 0))),
+    composition=lambda x, alpha: where(x > 0, x, alpha * expm1(where(x > 0, 0, x))),
 )
 def elu(x, alpha=1.0):
     """Elementwise x for x > 0, alpha (eˣ - 1) elsewhere, alpha >= 0 (Clevert et al. 2016); its slope at 0 is alpha."""
-    return kernels.activate(floating(x, "elu"), "elu", alpha)
+    return kernels.activate(floating(x, "elu"), "elu", not_negative(alpha, "elu: alpha"))
 
 
 @elu.joint_vjp

@@ -23,7 +23,7 @@ _GEOMETRY = {
 
 def pair(value, name, operation, least=1):
     """A whole number, or one for each image axis, as (for H, for W)."""
-    both = (value, value) if isinstance(value, int | np.integer) else tuple(value)
+    both = tuple(value) if isinstance(value, tuple | list) else (value, value)
     if len(both) != 2 or not all(isinstance(v, int | np.integer) and v >= least for v in both):
         raise ShapeError(f"{operation}: {name}={value!r} must be a whole number >= {least}, or one for each of (H, W)")
     return int(both[0]), int(both[1])
@@ -33,6 +33,8 @@ def _pads(padding, operation):
     """Padding as ((top, bottom), (left, right))."""
     if isinstance(padding, int | np.integer):
         return (pair(padding, "padding", operation, 0),) * 2
+    if len(padding) != 2:
+        raise ShapeError(f"{operation}: padding={padding!r} must be a number, or one or a pair for each of (H, W)")
     return tuple(pair(p, "padding", operation, 0) for p in padding)
 
 
@@ -217,6 +219,10 @@ def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0):
         raise ShapeError(
             f"conv_transpose2d: x must be (N,H,W,C_in) and w (kh,kw,C_in,C_out) with equal C_in, got "
             f"{_show(np.shape(x))} and {_show(np.shape(w))}"
+        )
+    if b is not None and np.shape(b) != np.shape(w)[3:]:
+        raise ShapeError(
+            f"conv_transpose2d: b is (C_out,)={_show(np.shape(b))} but w is (kh,kw,C_in,C_out)={_show(np.shape(w))}"
         )
     stride = pair(stride, "stride", "conv_transpose2d")
     extra = pair(output_padding, "output_padding", "conv_transpose2d", 0)

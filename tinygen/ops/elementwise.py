@@ -227,7 +227,7 @@ cosh.vjp(x=lambda g, x: g * sinh(x))
 def erf(x):
     """Elementwise error function (2/√π) ∫₀ˣ exp(-t²) dt."""
     x = np.asarray(x)
-    return np.vectorize(math.erf, otypes=[x.dtype])(x)
+    return np.vectorize(math.erf, otypes=[x.dtype if x.dtype.kind == "f" else np.float64])(x)
 
 
 erf.vjp(x=lambda g, x: g * (2 / math.sqrt(math.pi)) * exp(-x * x))
@@ -270,7 +270,7 @@ def where(condition, a, b):
 where.vjp(a=lambda g, condition: where(condition, g, 0), b=lambda g, condition: where(condition, 0, g))
 
 
-@primitive(domain=Real(gap=0.01), numpy=(np.maximum, np.fmax))
+@primitive(domain=Real(gap=0.01), numpy=np.maximum)
 def maximum(a, b):
     """Elementwise larger value; at a tie, each gets half of the gradient."""
     return np.maximum(a, b)
@@ -279,7 +279,7 @@ def maximum(a, b):
 maximum.vjp(a=lambda g, a, b: _to_larger(g, a, b), b=lambda g, a, b: _to_larger(g, b, a))
 
 
-@primitive(domain=Real(gap=0.01), numpy=(np.minimum, np.fmin))
+@primitive(domain=Real(gap=0.01), numpy=np.minimum)
 def minimum(a, b):
     """Elementwise smaller value; at a tie, each gets half of the gradient."""
     return np.minimum(a, b)
@@ -340,19 +340,19 @@ def greater_equal(a, b):
     return np.greater_equal(a, b)
 
 
-@primitive(domain={"a": Boolean(), "b": Boolean()}, numpy=(np.logical_and, np.bitwise_and))
+@primitive(domain={"a": Boolean(), "b": Boolean()}, numpy=np.logical_and)
 def logical_and(a, b):
     """Elementwise a and b, boolean."""
     return np.logical_and(a, b)
 
 
-@primitive(domain={"a": Boolean(), "b": Boolean()}, numpy=(np.logical_or, np.bitwise_or))
+@primitive(domain={"a": Boolean(), "b": Boolean()}, numpy=np.logical_or)
 def logical_or(a, b):
     """Elementwise a or b, boolean."""
     return np.logical_or(a, b)
 
 
-@primitive(domain={"x": Boolean()}, numpy=(np.logical_not, np.invert))
+@primitive(domain={"x": Boolean()}, numpy=np.logical_not)
 def logical_not(x):
     """Elementwise not, boolean."""
     return np.logical_not(x)

@@ -1,6 +1,7 @@
 """Picking elements out of an array, and the adjoint: adding values into an array of zeros."""
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from tinygen.autograd import Real, composite, primitive
 from tinygen.autograd.domain import Choice, Examples, Index
@@ -20,6 +21,14 @@ def _picks_once(index):
         return not arrays
     (array,) = arrays
     return array.dtype == bool or (array.min(initial=0) >= 0 and np.unique(array).size == array.size)
+
+
+def axes_of(operation, axis, ndim):
+    """An axis, or several, as a tuple that counts from 0; `ShapeError` if there is none such, or one is twice."""
+    try:
+        return normalize_axis_tuple(axis, ndim)
+    except (ValueError, TypeError) as error:
+        raise ShapeError(f"{operation}: axis {axis} of an array with {ndim} axes: {error}") from None
 
 
 @primitive(domain={"x": Real("..."), "index": Index()})
@@ -90,7 +99,8 @@ def take(x, indices, axis=None):
         raise DTypeError(f"take: indices must be integers, got {chosen.dtype}")
     if axis is None:
         return getitem(_flat(x), chosen)
-    return getitem(x, (*(slice(None),) * (axis % np.ndim(x)), chosen))
+    (axis,) = axes_of("take", axis, np.ndim(x))
+    return getitem(x, (*(slice(None),) * axis, chosen))
 
 
 def _flat(x):
@@ -106,7 +116,8 @@ def _flat(x):
 def take_along_axis(x, indices, axis=-1):
     """For each place in ``indices``, the element of x at that place but for ``axis``, where the index says."""
     chosen = np.asarray(plain_index(indices))
-    grid = list(np.ogrid[tuple(slice(n) for n in chosen.shape)])
+    (axis,) = axes_of("take_along_axis", axis, np.ndim(x))
+    grid = list(np.ogrid[tuple(slice(n) for n in np.shape(x))])
     grid[axis] = chosen
     return getitem(x, tuple(grid))
 

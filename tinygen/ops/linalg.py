@@ -100,7 +100,7 @@ def dot(a, b):
 )
 def contraction(subscripts, operands):
     """`numpy.einsum` with an explicit result and no letter twice in one operand."""
-    return np.einsum(subscripts, *operands, optimize=len(operands) > 2)
+    return np.einsum(subscripts, *operands, optimize=len(operands) > 1)
 
 
 def _contraction_adjoint(g, subscripts, operands):

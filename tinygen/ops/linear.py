@@ -9,7 +9,7 @@ import kernels
 from tinygen.autograd import Real, primitive
 from tinygen.autograd.domain import Choice
 from tinygen.errors import ShapeError
-from tinygen.ops.activation import elu, floating, gelu, leaky_relu, relu, sigmoid, silu, softplus, tanh
+from tinygen.ops.activation import elu, floating, gelu, leaky_relu, not_negative, relu, sigmoid, silu, softplus, tanh
 from tinygen.ops.linalg import matmul
 
 _ACTIVATIONS: dict[str, Callable] = {
@@ -67,6 +67,7 @@ def linear(x, w, b=None, activation="identity", alpha=0.01):
         raise ShapeError(f"linear: b is (C_out,)={np.shape(b)} but w is (C_in,C_out)={w.shape}")
     if activation not in _ACTIVATIONS:
         raise ValueError(f"linear: unknown activation {activation!r}; choose one of {', '.join(_ACTIVATIONS)}")
+    not_negative(alpha, "linear: alpha")
     y, saved = kernels.linear(_rows(x), w, b, activation, alpha)
     return y.reshape(*x.shape[:-1], w.shape[1]), saved
 

@@ -44,7 +44,13 @@ def group_norm(x, groups, weight, bias, eps=1e-5):
     ShapeError : if the sizes do not fit
     """
     x = floating(x, "group_norm")
-    if x.ndim < 2 or x.shape[-1] % groups or np.shape(weight) != x.shape[-1:] or np.shape(bias) != x.shape[-1:]:
+    if (
+        x.ndim < 2
+        or groups < 1
+        or x.shape[-1] % groups
+        or np.shape(weight) != x.shape[-1:]
+        or np.shape(bias) != x.shape[-1:]
+    ):
         raise ShapeError(
             f"group_norm: x is (N,...,C)={x.shape}, groups={groups}, weight {np.shape(weight)}, bias {np.shape(bias)}; "
             "groups must divide C, and weight and bias have shape (C,)"

@@ -5,7 +5,7 @@ import numpy as np
 from tinygen.autograd import Real, composite, primitive
 from tinygen.autograd.domain import Axis, Broadcasting, Choice, Examples, Padding, Permutation, Reshaping, Sequence
 from tinygen.errors import ShapeError
-from tinygen.ops.indexing import getitem
+from tinygen.ops.indexing import axes_of, getitem
 
 
 @primitive(domain={"x": Real("..."), "shape": Reshaping()}, numpy=np.reshape)
@@ -26,7 +26,11 @@ def transpose(x, axes=None):
     return np.transpose(x, axes)
 
 
-transpose.vjp(x=lambda g, axes: transpose(g, None if axes is None else tuple(int(i) for i in np.argsort(axes))))
+def _transpose_back(g, axes):
+    return transpose(g, None if axes is None else tuple(np.argsort([a % len(axes) for a in axes]).tolist()))
+
+
+transpose.vjp(x=_transpose_back)
 
 
 @composite(
@@ -35,9 +39,9 @@ transpose.vjp(x=lambda g, axes: transpose(g, None if axes is None else tuple(int
 )
 def moveaxis(x, source, destination):
     """One axis moved to another place."""
-    ndim = np.ndim(x)
-    order = [i for i in range(ndim) if i != source % ndim]
-    order.insert(destination % ndim, source % ndim)
+    (start,), (end,) = (axes_of("moveaxis", axis, np.ndim(x)) for axis in (source, destination))
+    order = [i for i in range(np.ndim(x)) if i != start]
+    order.insert(end, start)
     return transpose(x, tuple(order))
 
 
@@ -47,15 +51,18 @@ def moveaxis(x, source, destination):
 def swapaxes(x, axis1, axis2):
     """Two axes exchanged."""
     order = list(range(np.ndim(x)))
-    order[axis1], order[axis2] = order[axis2], order[axis1]
+    (a,), (b,) = (axes_of("swapaxes", axis, np.ndim(x)) for axis in (axis1, axis2))
+    order[a], order[b] = b, a
     return transpose(x, tuple(order))
 
 
 @composite(domain=Examples({"x": Real("n h"), "axis": Choice(0, 1, 2, -1)}), numpy=np.expand_dims)
 def expand_dims(x, axis):
-    """A new axis of size 1 at ``axis`` of the result."""
+    """New axes of size 1, at ``axis`` of the result; several for a tuple."""
     shape = list(np.shape(x))
-    shape.insert(axis % (len(shape) + 1), 1)
+    added = len(axis) if isinstance(axis, tuple) else 1
+    for place in sorted(axes_of("expand_dims", axis, len(shape) + added)):
+        shape.insert(place, 1)
     return reshape(x, tuple(shape))
 
 
@@ -63,9 +70,7 @@ def expand_dims(x, axis):
 def squeeze(x, axis=None):
     """The axes of size 1 dropped, or those named by ``axis``."""
     shape = np.shape(x)
-    named = (
-        range(len(shape)) if axis is None else [a % len(shape) for a in (axis if isinstance(axis, tuple) else (axis,))]
-    )
+    named = range(len(shape)) if axis is None else axes_of("squeeze", axis, len(shape))
     if axis is not None and any(shape[a] != 1 for a in named):
         raise ShapeError(f"squeeze: axis {axis} of shape {shape} has a size other than 1")
     return reshape(x, tuple(n for i, n in enumerate(shape) if n != 1 or i not in named))
@@ -124,8 +129,8 @@ def stack(arrays, axis=0):
 def split(x, sections, axis=0):
     """A list of parts along an axis: ``sections`` equal ones, or cut before each index of a list."""
     size = np.shape(x)[axis]
-    if isinstance(sections, int):
-        if size % sections:
+    if isinstance(sections, int | np.integer):
+        if sections < 1 or size % sections:
             raise ShapeError(
                 f"split: axis {axis} of shape {np.shape(x)} does not divide into {sections} equal sections"
             )
@@ -138,9 +143,7 @@ def split(x, sections, axis=0):
 @composite(domain={"x": Real("..."), "axis": Axis()}, numpy=np.flip)
 def flip(x, axis=None):
     """The order of the elements reversed along one axis, several, or all."""
-    axes = (
-        range(np.ndim(x)) if axis is None else [a % np.ndim(x) for a in (axis if isinstance(axis, tuple) else (axis,))]
-    )
+    axes = range(np.ndim(x)) if axis is None else axes_of("flip", axis, np.ndim(x))
     return getitem(x, tuple(slice(None, None, -1 if i in axes else 1) for i in range(np.ndim(x))))
 
 

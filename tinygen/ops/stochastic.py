@@ -10,5 +10,7 @@ from tinygen.ops.elementwise import where
 @composite(domain={"x": Real(), "p": Choice(0.5), "rng": Generator()})
 def dropout(x, p, rng):
     """Each element is set to 0 with probability p, and divided by 1 - p otherwise (Srivastava et al. 2014)."""
+    if not 0 <= p < 1:
+        raise ValueError(f"dropout: p={p} must be from 0 to less than 1")
     kept = rng.random(np.shape(x), dtype=np.float32) >= p
     return where(kept, x / (1 - p), 0)

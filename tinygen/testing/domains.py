@@ -136,7 +136,8 @@ def _about(spec: Any, shape: Shape) -> SearchStrategy:
         several = st.lists(st.integers(0, ndim - 1), unique=True, min_size=1).map(tuple) if ndim else st.nothing()
         return st.none() | axis | several
     if isinstance(spec, Permutation):
-        return st.none() | st.permutations(range(ndim)).map(tuple)
+        signed = st.permutations(range(ndim)).flatmap(lambda p: st.tuples(*[st.sampled_from([a, a - ndim]) for a in p]))
+        return st.none() | signed
     if isinstance(spec, Reshaping):
         return _reshaping(shape)
     if isinstance(spec, Broadcasting):

@@ -64,7 +64,7 @@ def mostly_conclusive(test: Callable) -> Callable:
             test(*args, **kwargs)
         finally:
             _counts.reset(token)
-        if counts[0] < counts[1]:
+        if counts[0] <= counts[1]:
             raise CheckError(f"only {counts[0]} of {counts[0] + counts[1]} checks were conclusive; change the examples")
 
     return counted
