@@ -127,8 +127,7 @@ class Primitive(Operation):
         self._joint_reads = tuple(inspect.signature(rule).parameters)
         return rule
 
-    # ------------------------------------------------------------------------------------------------------------
-    # calling
+    # ---------------------------------------------------------------------------------------------------------- calling
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute, and record if a gradient is needed."""
@@ -235,8 +234,7 @@ class Primitive(Operation):
             )
         return dtype if found is None else found
 
-    # ------------------------------------------------------------------------------------------------------
-    # differentiation
+    # -------------------------------------------------------------------------------------------------- differentiation
 
     def _make_plan(self, positions: tuple[int, ...]) -> Plan:
         """The plan for arguments at ``positions``, remembered."""
