@@ -29,13 +29,6 @@ CHECKPOINT_SECONDS = 30.0
 METRICS_ROWS = 200  # in a whole run
 
 
-class Trainable(Protocol):
-    """What `fit` needs of a model, beside being a Module."""
-
-    def train_step(self, batch: np.ndarray, rng: np.random.Generator) -> Mapping[str, float]:
-        """Improve on one batch, and report the parts of the loss."""
-
-
 class Sampler(Protocol):
     """Data without end."""
 
@@ -176,6 +169,7 @@ def fit(
         run.write_json(run.config, config or {})
     batches = _Batches(data, batch_size, seed)
     schedule = schedule or constant()
+    owned = list(optimizers(model).values())
 
     def fraction() -> float:
         return max(state.step / steps if steps else 0.0, state.seconds / seconds if seconds else 0.0)
@@ -192,10 +186,10 @@ def fit(
     saved = time.monotonic()
     with closing(bar), _interruptible() as interrupted:
         while (before := fraction()) < 1 and not interrupted.is_set():
-            for optimizer in optimizers(model).values():
+            for optimizer in owned:
                 optimizer.lr_scale = schedule(before)
             batch = batches.draw(state.step, state.rng)
-            rng_before = copy.deepcopy(state.rng)
+            rng_before = state.rng.bit_generator.state
             started = time.perf_counter()
             try:
                 metrics = model.train_step(batch, state.rng)
@@ -279,10 +273,12 @@ def _check_data(data: Any, batch_size: int) -> None:
 
 
 def _explained(
-    error: NonFiniteError, model: Any, batch: np.ndarray, rng: np.random.Generator, step: int
+    error: NonFiniteError, model: Any, batch: np.ndarray, rng_before: Mapping[str, Any], step: int
 ) -> NonFiniteError:
     """Run the step once more, on a copy and with every value checked, to find where it goes wrong."""
     cause = error
+    rng = np.random.default_rng()
+    rng.bit_generator.state = rng_before
     try:
         with detect_anomaly(), np.errstate(all="ignore"):
             copy.deepcopy(model).train_step(batch, rng)

@@ -13,7 +13,6 @@ from tinygen.files import write_atomically
 INK = "#22262e"  # text and data
 FAINT = "#8a919e"  # what should be found, but not first
 ACCENT = "#2f6db5"  # what the model makes
-SECOND = "#d9772b"  # what it is compared with
 
 TITLE = {"fontsize": 12, "color": INK, "loc": "left", "pad": 8}
 
