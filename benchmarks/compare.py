@@ -11,8 +11,8 @@ from typing import Any
 
 from benchmarks.workload import Workload
 
-PAUSE = 0.05
-"""Seconds between turns, in which the threads of a BLAS library that still spin for more work go to sleep."""
+PAUSE = 0.2
+"""Seconds between turns, after which the threads of OpenBLAS, which spin for 0.11 s in the hope of more work, sleep."""
 
 Row = dict[str, Any]
 

@@ -12,6 +12,8 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from kernels.memory import keep_freed_memory
+
 if TYPE_CHECKING:
     from kernels.reference import *  # noqa: F403  (the contract of every name below)
 
@@ -40,6 +42,8 @@ _MODULE_OF = {
     "max_pool2d_grad": "pooling",
     "adam": "optimizer",
 }
+
+keep_freed_memory()
 
 __all__ = ["MARKER", "backend", *_MODULE_OF]
 

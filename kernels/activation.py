@@ -4,9 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from kernels.arguments import Array, check
+from kernels.compilation import jit
 from kernels.elementary import FLAGS, expm1, normal_cdf, normal_pdf, sigmoid, softplus, tanh
 from kernels.reference import ACTIVATIONS
-from kernels.runtime import Array, check, jit, run, share
+from kernels.threads import run, share
 
 IDENTITY, RELU, LEAKY_RELU, ELU, SILU, GELU, SOFTPLUS, SIGMOID, TANH = range(len(ACTIVATIONS))
 

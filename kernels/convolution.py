@@ -22,9 +22,11 @@ from typing import Any
 
 import numpy as np
 
+from kernels.arguments import Array, check, show
+from kernels.compilation import jit
 from kernels.microkernel import ROWS, multiply_tile, pack_panels, panel_width
 from kernels.reference import Padding, Pair
-from kernels.runtime import Array, check, jit, run, share, show
+from kernels.threads import run, share
 from kernels.windows import (
     Blocks,
     Correlation,

@@ -13,7 +13,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from kernels.runtime import jit
+from kernels.compilation import jit
 
 FLAGS = {"contract"}
 """The only liberty elementwise kernels allow: a product and a sum may become one fused instruction, rounded once."""

@@ -8,8 +8,10 @@ import math
 
 import numpy as np
 
+from kernels.arguments import Array, check
+from kernels.compilation import jit
 from kernels.elementary import exp, largest
-from kernels.runtime import Array, check, jit, run, share
+from kernels.threads import run, share
 
 FLAGS = {"contract", "reassoc"}
 """Sums may be taken in as many parallel lanes as a register has; the order is fixed when the kernel is compiled."""

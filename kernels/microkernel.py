@@ -27,7 +27,8 @@ from numba import types
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic as _typed_intrinsic
 
-from kernels.runtime import Array, jit
+from kernels.arguments import Array
+from kernels.compilation import jit
 
 
 @lru_cache(maxsize=1)
@@ -186,6 +187,29 @@ def _emit_tile(context, builder, signature, arguments):  # type: ignore[no-untyp
         for v, pointer in enumerate(vectors(c_pointers[r])):
             builder.store(products[r * VECTORS + v], pointer, align=dtype.bitwidth // 8)
     return context.get_dummy_value()
+
+
+@intrinsic
+def copy_row(typing, target, target_at, source, source_at):  # type: ignore[no-untyped-def]
+    """Copy as many elements as a panel is wide from ``source[source_at:]`` to ``target[target_at:]``."""
+
+    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        dtype = signature.args[0].dtype
+        lanes = _registers()[1] * 8 // dtype.bitwidth
+        vector = ir.VectorType(context.get_value_type(dtype), lanes)
+        to, origin = (
+            builder.gep(context.make_array(signature.args[i])(context, builder, arguments[i]).data, [arguments[i + 1]])
+            for i in (0, 2)
+        )
+        for v in range(VECTORS):
+            p, q = (
+                builder.bitcast(builder.gep(x, [ir.Constant(arguments[1].type, v * lanes)]), vector.as_pointer())
+                for x in (to, origin)
+            )
+            builder.store(builder.load(q, align=dtype.bitwidth // 8), p, align=dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(target, types.intp, source, types.intp), emit
 
 
 def _declare(module, name, vector):  # type: ignore[no-untyped-def]

@@ -9,7 +9,9 @@ import math
 
 import numpy as np
 
-from kernels.runtime import Array, check, jit, run, share
+from kernels.arguments import Array, check
+from kernels.compilation import jit
+from kernels.threads import run, share
 
 FLAGS = {"contract", "reassoc"}
 """Sums may be taken in as many parallel lanes as a register has; the order is fixed when the kernel is compiled."""

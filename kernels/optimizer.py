@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from kernels.arguments import Array, check
+from kernels.compilation import jit
 from kernels.elementary import FLAGS
-from kernels.runtime import Array, check, jit, run, share
+from kernels.threads import run, share
 
 BLOCK = 4096
 """Elements that a thread takes at a time, as in `kernels.activation`."""

@@ -6,7 +6,9 @@ A row of the smaller image and the rows of the larger one that belong to it are 
 
 import numpy as np
 
-from kernels.runtime import Array, check, jit, run, share
+from kernels.arguments import Array, check
+from kernels.compilation import jit
+from kernels.threads import run, share
 
 Pair = tuple[int, int]
 

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.arguments import Array
+from kernels.compilation import jit
 from kernels.microkernel import ROWS, panel_width
 from kernels.reference import Pair
-from kernels.runtime import Array, jit
 
 Offsets = NDArray[np.int64]
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from kernels import runtime
+from kernels.threads import get_num_threads, set_num_threads
 
 seeds = st.integers(0, 2**32 - 1)
 dtypes = st.sampled_from([np.float32, np.float64])
@@ -34,15 +34,15 @@ def lay_out(array: np.ndarray, layout: str) -> np.ndarray:
 
 def assert_same_bits_on_all_thread_counts(compute: Callable[[], Any]) -> None:
     """Results must have the same bits, not only nearly the same values."""
-    before = runtime.get_num_threads()
+    before = get_num_threads()
     results = []
     try:
         for threads in (1, 2, 3):
-            runtime.set_num_threads(threads)
+            set_num_threads(threads)
             # All are kept until the end: in the memory of a freed result, elements that were forgotten would be right.
             results.append(list(compute()))
     finally:
-        runtime.set_num_threads(before)
+        set_num_threads(before)
     for one, two, three in zip(*results, strict=True):
         assert one.tobytes() == two.tobytes() == three.tobytes()
 

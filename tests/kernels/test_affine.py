@@ -4,7 +4,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kernels import affine as compiled
-from kernels import reference, runtime
+from kernels import reference, threads
 from tests.kernels.support import (
     assert_close,
     assert_same_bits_on_all_thread_counts,
@@ -75,7 +75,7 @@ def test_gradients_equal_the_reference(shape, dtype, layout, kind, alpha, needs,
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("kind", ["identity", "relu", "silu"])
 def test_bits_do_not_depend_on_threads(shape, kind, monkeypatch):
-    monkeypatch.setattr(runtime, "HANDOVER", 1e-3)  # so that even small work is divided
+    monkeypatch.setattr(threads, "GRAIN", 1e-3)  # so that even small work is divided
     x, w, b, g = _draw(shape, np.float32, 3)
     assert_same_bits_on_all_thread_counts(lambda: compiled.linear(x, w, b, kind))
     saved = compiled.linear(x, w, b, kind)[1]

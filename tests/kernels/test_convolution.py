@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kernels import convolution, reference, runtime
+from kernels import convolution, reference, threads
 from tests.kernels.support import (
     assert_close,
     assert_same_bits_on_all_thread_counts,
@@ -128,7 +128,7 @@ def test_no_bias_is_a_bias_of_zeros(case, dtype, seed):
 
 @special
 def test_bits_depend_neither_on_threads_nor_on_layout(case, monkeypatch):
-    monkeypatch.setattr(runtime, "HANDOVER", 1e-3)  # so that even small work is divided
+    monkeypatch.setattr(threads, "GRAIN", 1e-3)  # so that even small work is divided
     x, w, b, g = case.draw(np.random.default_rng(2), np.float32)
     for layout in ("C", "Fortran"):
         arrays = [lay_out(a, layout) for a in (x, w, b, g)]

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from kernels.runtime import get_num_threads
+from kernels.threads import get_num_threads
 from tinygen.autograd import detect_anomaly
 from tinygen.data import Dataset
 from tinygen.errors import CheckpointError, DataError, NonFiniteError

@@ -1,0 +1,79 @@
+"""Compiling and caching kernels."""
+
+import hashlib
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import numba
+from numba.core import event
+from numba.core.caching import FunctionCache
+
+# Numba's cache follows the file of the jitted function alone, but our kernels inline one another across files and
+# their machine code comes from a generator: a change anywhere in the package must invalidate all of it.
+_PACKAGE_STAMP = hashlib.sha256(
+    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+).hexdigest()
+
+
+class _PackageCache(FunctionCache):
+    """Numba's on-disk cache, valid for one state of the whole package."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file._source_stamp = _PACKAGE_STAMP
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        # The stamp answers for the code; what a closure holds differs from process to process.
+        return sig, codegen.magic_tuple()
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with suppress(OSError):  # a full or vanished disk: the next process compiles again, this one has what it needs
+            super().save_overload(sig, data)
+
+
+def jit(
+    *, fastmath: bool | set[str] = False, inline: Literal["never", "always"] = "never", cached: bool = False
+) -> Callable[[Callable[..., Any]], Any]:
+    """Decorate a module-level function as a kernel: compiled when it is first needed, run without the GIL.
+
+    Parameters
+    ----------
+    fastmath : the fast-math flags that the kernel needs, as ``{"contract", "reassoc"}``; True would delete NaN tests
+    inline : "always" for a helper that is pasted into its callers before they are optimised
+    cached : keep the machine code on disk, for what Python calls itself; it contains what it calls
+    """
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        dispatcher: Any = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath, inline=inline)(function)
+        if cached and function.__module__.startswith("kernels."):  # the stamp tells nothing of other packages
+            with suppress(RuntimeError):  # Numba found no folder to write to: every process compiles for itself
+                dispatcher._cache = _PackageCache(function)
+        return dispatcher
+
+    return decorate
+
+
+class _Announcer(event.Listener):
+    """Says once, on standard error, that the pause before the first result is compilation."""
+
+    def __init__(self) -> None:
+        self.silent = False
+
+    def on_start(self, event: event.Event) -> None:
+        function = event.data["dispatcher"].py_func
+        if not self.silent and function.__module__.startswith("kernels."):
+            self.silent = True
+            print(
+                "tinygen: compiling kernels for this machine; later runs find them in a cache",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def on_end(self, event: event.Event) -> None:
+        pass
+
+
+event.register("numba:compile", _Announcer())

@@ -1,0 +1,127 @@
+"""Matrix products, of which each worker computes a rectangle.
+
+B is read once for every tile of rows, and a tile reads columns side by side: a "panel". Each is first copied to where
+its rows lie one behind the other, because in a matrix whose rows are a power of two apart they displace each other
+from the cache. Then all rows of A, which is read where it lies, are multiplied by it (Goto and van de Geijn 2008).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kernels.arguments import Array
+from kernels.compilation import jit
+from kernels.microkernel import ROWS, copy_row, multiply_tile
+
+CHUNK = 40 * ROWS
+"""Rows of A that are multiplied by a panel: `DEPTH` columns of so many stay in the second cache."""
+
+GROUP = 8
+"""Panels that are packed together, so that longer pieces of B's rows are read at once."""
+
+DEPTH = 256
+"""Rows of a panel: so many stay in the first cache."""
+
+
+class Matrix(NamedTuple):
+    """A matrix in a flat array: its element (i, j) is ``flat[i * row + j * column]``."""
+
+    flat: Array
+    row: int
+    column: int
+
+
+@jit()
+def rectangle(worker: int, workers: int, m: int, k: int, n: int, width: int) -> tuple[int, int, int, int]:
+    """One worker's part of an (m, k) by (k, n) product: first and last row, first and last column.
+
+    Rows are shared, or columns if that takes less time: workers pack fewer panels then, but where they meet
+    they write to the same lines of the cache. The numbers are nanoseconds: of a row of A times a panel and of packing,
+    both for each element of that row, and of such a meeting.
+    """
+    tiles, panels = -(-m // ROWS), -(-n // width)
+    by_rows = panels * k * (-(-tiles // workers) * ROWS * 0.4 + 3)
+    by_columns = -(-panels // workers) * k * (tiles * ROWS * 0.4 + 3) + 100 * m
+    if by_columns < by_rows:
+        return 0, m, panels * worker // workers * width, min(panels * (worker + 1) // workers * width, n)
+    return tiles * worker // workers * ROWS, min(tiles * (worker + 1) // workers * ROWS, m), 0, n
+
+
+@jit()
+def multiply(
+    c: Array,
+    c_first: int,
+    n: int,
+    a: Matrix,
+    b: Matrix,
+    k: int,
+    bias: Array,
+    top: int,
+    bottom: int,
+    left: int,
+    right: int,
+    width: int,
+) -> None:
+    """Write a rectangle of ``A B + bias``, where A has k columns, to the rows of c, whose first one is row ``c_first``.
+
+    The sum of an element has the same order whatever the rectangle is. An empty ``bias`` is zero.
+    """
+    for first in range(top, bottom, CHUNK):
+        rows = min(CHUNK, bottom - first)
+        tiled = -(-rows // ROWS) * ROWS
+        a_rows, c_rows, edge_rows = np.empty(tiled, np.int64), np.empty(tiled, np.int64), np.arange(tiled) * width
+        for r in range(tiled):
+            i = first + min(r, rows - 1)  # the last tile repeats the last row
+            a_rows[r], c_rows[r] = i * a.row, (i - c_first) * n
+        panels, start, run = (
+            np.empty(min(k, DEPTH) * GROUP * width, c.dtype),
+            np.zeros(width, c.dtype),
+            np.zeros(1, np.int64),
+        )
+        edge = np.empty(tiled * width if (right - left) % width else 0, c.dtype)
+        for begin in range(0, max(k, 1), DEPTH):
+            depth = min(DEPTH, k - begin)
+            for group in range(left, right, GROUP * width):
+                pack(panels, b, begin, depth, group, min(group + GROUP * width, right), width)
+                for at in range(group, min(group + GROUP * width, right), width):
+                    lanes = min(width, right - at)
+                    if begin == 0 and bias.size > 0:
+                        for lane in range(lanes):
+                            start[lane] = bias[at + lane]
+                    if depth == 0:
+                        for r in range(rows):
+                            for lane in range(lanes):
+                                c[c_rows[r] + at + lane] = start[lane]
+                        continue
+                    for r in range(0, rows, ROWS):
+                        multiply_tile(
+                            c if lanes == width else edge, at if lanes == width else 0,
+                            c_rows if lanes == width else edge_rows, start, 0 if begin == 0 else -1,
+                            a.flat, begin * a.column, a_rows, r, run, a.column,
+                            panels, (at - group) * depth, run, width, 0, 1, depth,
+                        )  # fmt: skip
+                    if lanes < width:
+                        for r in range(rows):
+                            for lane in range(lanes):
+                                c[c_rows[r] + at + lane] = edge[r * width + lane]
+
+
+@jit()
+def pack(panels: Array, b: Matrix, begin: int, depth: int, left: int, right: int, width: int) -> None:
+    """Copy the columns ``left <= j < right`` of ``depth`` rows of B into panels, the last filled up with zeros."""
+    if b.column == 1:
+        for i in range(depth):
+            row = (begin + i) * b.row
+            for at in range(left, right - width + 1, width):
+                copy_row(panels, (at - left) * depth + i * width, b.flat, row + at)
+    else:
+        for part in range(0, depth, 64):  # whole lines of the cache are read, and written while they are in it
+            for j in range(0, (right - left) // width * width):
+                target = j // width * width * depth + j % width
+                for i in range(part, min(part + 64, depth)):
+                    panels[target + i * width] = b.flat[(begin + i) * b.row + (left + j) * b.column]
+    last = (right - left) // width * width
+    for i in range(depth if left + last < right else 0):
+        for lane in range(width):
+            at, j = last * depth + i * width + lane, left + last + lane
+            panels[at] = b.flat[(begin + i) * b.row + j * b.column] if j < right else 0

@@ -1,0 +1,295 @@
+"""Running a kernel on several threads: a hand-over that takes a microsecond.
+
+Kernels release the GIL, so Python threads can run them in parallel. But waking a thread takes 20 µs and more, as long
+as many a kernel runs; Numba's `workqueue` layer takes 55 µs, and aborts when two Python threads enter it at once; GNU
+OpenMP dies after a fork. So our workers stay inside compiled code for a while after each piece of work and watch a few
+numbers in memory, the `job`. The caller publishes there what is to be done, and everybody, the caller included, claims
+shares of it until none is left. A worker that sleeps, or that the system has put aside, thus delays nothing: the caller
+does its shares. (Publishing by sharing counters is Herlihy and Shavit 2012, "The Art of Multiprocessor Programming",
+chapter 7 and 16.)
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic as _typed_intrinsic
+from numpy.typing import NDArray
+
+from kernels.compilation import jit
+
+GRAIN = 8_000.0
+"""Nanoseconds of work that make a share worth handing over."""
+
+PATIENCE = 10_000
+"""How often a worker looks for another job before it goes to sleep: for some 0.2 ms, several operations of Python."""
+
+_num_threads: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # the CPUs that this process may use
+
+
+def get_num_threads() -> int:
+    """The number of threads that large kernels use."""
+    return _num_threads
+
+
+def set_num_threads(n: int) -> None:
+    """Use ``n`` threads for large kernels from now on. Results do not depend on it, except those computed by BLAS.
+
+    Raises
+    ------
+    ValueError : n < 1
+    """
+    global _num_threads
+    if n < 1:
+        raise ValueError(f"set_num_threads: n={n} must be at least 1")
+    _num_threads = int(n)
+
+
+def run(kernel: Callable[..., Any], nanoseconds: float, *args: Any) -> None:
+    """Call ``kernel(worker, workers, *args)`` for every ``worker < workers``, on as many threads as the work is worth.
+
+    The kernel divides its work into tasks by the shapes alone, never by ``workers``, and each worker does a share of
+    the tasks (``for task in range(worker, tasks, workers)``, or those between `share`'s bounds), so that results do
+    not depend on the number of threads.
+
+    Parameters
+    ----------
+    kernel : decorated with `jit`; it returns nothing and writes to its arguments
+    nanoseconds : an estimate of the time it takes on one core
+
+    Raises
+    ------
+    MemoryError : there was no room for the kernel's buffers; what it writes to is then incomplete
+    """
+    workers = 1
+    if nanoseconds >= 2 * GRAIN and _num_threads > 1:
+        workers = min(_num_threads, int(nanoseconds / GRAIN))
+        while len(_workers) < workers - 1:
+            _workers.append(_Worker())
+        while _asleep:
+            _asleep.pop().release()
+    if _launcher(kernel)(_job, workers, *args):
+        raise MemoryError(f"{kernel.__name__}: no memory for its buffers")
+
+
+@jit(inline="always")
+def share(worker: int, workers: int, tasks: int) -> tuple[int, int]:
+    """The bounds ``(first, last)`` of one worker's share of ``range(tasks)``: neighbours stay together."""
+    return tasks * worker // workers, tasks * (worker + 1) // workers
+
+
+# ------------------------------------------------------------------------------------------------ atomic memory access
+
+Job = NDArray[np.int64]
+
+BUSY, OPEN, DONE, FAILED, FUNCTION, ARGUMENTS, WORKERS = 0, 8, 16, 17, 24, 25, 26
+"""Where in a job stands what: whether somebody has one, the shares not yet claimed, those finished and whether one of
+them failed, and what to call. What is written at different times is kept in different cache lines, of 64 bytes."""
+
+intrinsic: Any = _typed_intrinsic  # its type counts the typing context among the arguments of a call
+
+
+def _element(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    """The address of the element that the first two arguments, an array and an index, denote."""
+    return builder.gep(context.make_array(signature.args[0])(context, builder, arguments[0]).data, [arguments[1]])
+
+
+@intrinsic
+def _load(typing, job, index):  # type: ignore[no-untyped-def]
+    """``job[index]``, and everything that others wrote before they wrote this."""
+
+    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.load_atomic(_element(context, builder, signature, arguments), "acquire", 8)
+
+    return types.intp(job, types.intp), emit
+
+
+@intrinsic
+def _store(typing, job, index, value):  # type: ignore[no-untyped-def]
+    """``job[index] = value``, after everything that was written before."""
+
+    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        builder.store_atomic(arguments[2], _element(context, builder, signature, arguments), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(job, types.intp, types.intp), emit
+
+
+@intrinsic
+def _add(typing, job, index, value):  # type: ignore[no-untyped-def]
+    """``job[index] += value``, as one step."""
+
+    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        builder.atomic_rmw("add", _element(context, builder, signature, arguments), arguments[2], "acq_rel")
+        return context.get_dummy_value()
+
+    return types.void(job, types.intp, types.intp), emit
+
+
+@intrinsic
+def _replace(typing, job, index, old, new):  # type: ignore[no-untyped-def]
+    """``job[index] = new`` if it was ``old``, as one step; whether it was."""
+
+    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        element = _element(context, builder, signature, arguments)
+        result = builder.cmpxchg(element, arguments[2], arguments[3], "acq_rel", "monotonic")
+        return builder.extract_value(result, 1)
+
+    return types.boolean(job, types.intp, types.intp, types.intp), emit
+
+
+@intrinsic
+def _pause(typing):  # type: ignore[no-untyped-def]
+    """Tell the processor that this is a waiting loop, where it has an instruction for that."""
+
+    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        if cpu_target.target_context.codegen().magic_tuple()[0].startswith(("x86_64", "i686")):
+            nothing = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, nothing, "llvm.x86.sse2.pause"), [])
+        return context.get_dummy_value()
+
+    return types.void(), emit
+
+
+# --------------------------------------------------------------------------------------------------------------- jobs
+
+
+@intrinsic
+def _as_task(typing, kernel, arguments):  # type: ignore[no-untyped-def]
+    """The addresses of a function ``failed = f(worker, workers, address)`` that calls the kernel, and of its arguments.
+
+    Kernels have signatures of all kinds, but a worker can only call what it knows the signature of.
+    """
+    kernel_signature = kernel.get_call_type(typing, (types.intp, types.intp, *arguments.types), {})
+
+    def emit(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        compiled = kernel.dispatcher.overloads[kernel_signature.args]
+        context.active_code_library.add_linking_library(compiled.library)
+        integer = context.get_value_type(types.intp)
+        place = cgutils.alloca_once_value(builder, values[1])
+        name = builder.module.get_unique_name(f"{compiled.fndesc.llvm_func_name}.task")
+        task = ir.Function(builder.module, ir.FunctionType(integer, [integer] * 3), name)
+        task.linkage = "internal"
+        body = ir.IRBuilder(task.append_basic_block())
+        passed = body.load(body.inttoptr(task.args[2], place.type))
+        items = [_borrowed(context, body, t, body.extract_value(passed, i)) for i, t in enumerate(arguments.types)]
+        status, _ = context.call_internal_no_propagate(
+            body, compiled.fndesc, kernel_signature, [task.args[0], task.args[1], *items]
+        )
+        body.ret(body.zext(status.is_error, integer))
+        addresses = [builder.ptrtoint(task, integer), builder.ptrtoint(place, integer)]
+        return context.make_tuple(builder, signature.return_type, addresses)
+
+    return types.UniTuple(types.intp, 2)(kernel, arguments), emit
+
+
+def _borrowed(context, builder, kind, value):  # type: ignore[no-untyped-def]
+    """An argument that is not counted as a reference: for each one to an array, threads would wait for one another."""
+    if not isinstance(kind, types.Array):
+        return value
+    array = context.make_array(kind)(context, builder, value)
+    array.meminfo, array.parent = (cgutils.get_null_value(v.type) for v in (array.meminfo, array.parent))
+    return array._getvalue()
+
+
+@intrinsic
+def _call(typing, function, worker, workers, address):  # type: ignore[no-untyped-def]
+    """Call the function that `_as_task` made."""
+
+    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        integer = context.get_value_type(types.intp)
+        pointer = ir.FunctionType(integer, [integer] * 3).as_pointer()
+        return builder.call(builder.inttoptr(arguments[0], pointer), arguments[1:])
+
+    return types.intp(*[types.intp] * 4), emit
+
+
+@jit()
+def _do_shares(job: Job) -> bool:
+    """Claim shares and do them until none is open; whether there was one.
+
+    The job that a claimed share belongs to cannot end before the share is done, so what it says is valid until then.
+    """
+    found = False
+    left = _load(job, OPEN)
+    while left > 0:
+        if _replace(job, OPEN, left, left - 1):
+            found = True
+            if _call(job[FUNCTION], left - 1, job[WORKERS], job[ARGUMENTS]):
+                job[FAILED] = 1
+            _add(job, DONE, 1)
+        left = _load(job, OPEN)
+    return found
+
+
+@jit(cached=True)
+def _serve(job: Job, patience: int) -> None:
+    """What a worker does while it is awake."""
+    idle = 0
+    while idle < patience:
+        idle = 0 if _do_shares(job) else idle + 1
+        _pause()
+
+
+@cache
+def _launcher(kernel: Any) -> Any:
+    """The compiled function ``failed = launch(job, workers, *arguments)`` that has a kernel run by all who serve."""
+
+    def launch(job: Job, workers: int, *arguments: Any) -> int:
+        function, address = _as_task(kernel, arguments)
+        if workers == 1 or not _replace(job, BUSY, 0, 1):  # another Python thread has the workers
+            return _call(function, 0, 1, address)
+        job[FUNCTION], job[ARGUMENTS], job[WORKERS] = function, address, workers
+        job[DONE], job[FAILED] = 0, 0
+        _store(job, OPEN, workers)
+        _do_shares(job)
+        while _load(job, DONE) < workers:
+            _pause()
+        failed = job[FAILED]
+        _store(job, BUSY, 0)
+        return failed
+
+    launch.__module__, launch.__qualname__ = kernel.__module__, f"launch.{kernel.__module__}.{kernel.__qualname__}"
+    return jit(cached=True)(launch)
+
+
+# ------------------------------------------------------------------------------------------------------------- workers
+
+
+class _Worker:
+    """A thread that serves, and sleeps when there has been nothing to do for a while."""
+
+    def __init__(self) -> None:
+        self.awake = threading.Lock()
+        threading.Thread(target=self._loop, name="tinygen-kernels", args=(_job,), daemon=True).start()
+
+    def _loop(self, job: Job) -> None:
+        self.awake.acquire()
+        while True:
+            _serve(job, PATIENCE)
+            _asleep.append(self.awake)
+            self.awake.acquire()  # returns when `run` releases it
+
+
+_job = np.zeros(32, np.int64)
+_workers: list[_Worker] = []
+_asleep: list[threading.Lock] = []
+
+
+def _after_fork() -> None:
+    """Threads do not survive a fork, and somebody may have had the workers: the child starts anew."""
+    _job[:] = 0
+    _workers.clear()
+    _asleep.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
