@@ -55,14 +55,11 @@ def _correlate(
     blocks: Blocks,
     phases: Offsets,
     out_step: Pair,
-    a_runs: Offsets,
-    b_runs: Offsets,
-    length: int,
+    columns: Offsets,
 ) -> None:
     """Write the correlations of a `Correlation` to y. ``bias`` is as long as the panels together."""
     _, h, w, c = y.shape
-    panels, width = packed.shape[0], packed.shape[-1]
-    panel_size = packed.size // panels
+    panels, taps, c_in, width = packed.shape
     flat, weights = y.reshape(-1), packed.reshape(-1)
     window = np.empty(blocks.images * blocks.window_rows * blocks.window_cols * x.shape[3], x.dtype)
     pixels = blocks.images * blocks.rows * blocks.cols + ROWS
@@ -94,8 +91,8 @@ def _correlate(
                 for tile in range(0, count, ROWS):
                     multiply_tile(
                         flat if whole else edge, at if whole else 0, targets if whole else edges,
-                        bias, at, window, 0, sources, tile, a_runs, 1,
-                        weights, panel * panel_size, b_runs, width, begin, end, length,
+                        bias, at, window, 0, sources, tile, columns, begin * c_in,
+                        weights, (panel * taps + begin) * c_in * width, (end - begin) * c_in,
                     )  # fmt: skip
                 if not whole:
                     for pixel in range(count):
@@ -122,7 +119,7 @@ def _correlate_few(
     products = np.empty(pixels * columns, x.dtype)
     pixel = np.minimum(np.arange(pixels + ROWS), pixels - 1)
     sources, targets = pixel * c_in, pixel * columns
-    run, zeros = np.zeros(1, np.int64), np.zeros(width, x.dtype)
+    channels, zeros = np.arange(c_in), np.zeros(width, x.dtype)
     first_block, end_block = share(worker, workers, count_blocks(blocks))
     for block in range(first_block, end_block):
         copy_window(window, x, blocks, block)
@@ -130,8 +127,8 @@ def _correlate_few(
         for panel in range(panels):
             for tile in range(0, (image_end - image) * blocks.window_rows * blocks.window_cols, ROWS):
                 multiply_tile(
-                    products, panel * width, targets, zeros, 0, window, 0, sources, tile, run, 1,
-                    weights, panel * c_in * width, run, width, 0, 1, c_in,
+                    products, panel * width, targets, zeros, 0, window, 0, sources, tile, channels, 0,
+                    weights, panel * c_in * width, c_in,
                 )  # fmt: skip
         for n in range(image, image_end):
             for i in range(row, row_end):
@@ -158,8 +155,7 @@ def _sum_over_pixels(
     flat = sums.reshape(-1)
     window = np.empty(blocks.images * blocks.window_rows * blocks.window_cols * c_in, x.dtype)
     packed = np.empty((panels, blocks.images * blocks.rows * blocks.cols, width), x.dtype)
-    a_runs = np.empty(blocks.images * blocks.rows, np.int64)
-    b_runs = np.empty(blocks.images * blocks.rows, np.int64)
+    pixels = np.empty(blocks.images * blocks.rows * blocks.cols, np.int64)
     first_part, end_part = share(worker, workers, parts)
     for part in range(first_part, end_part):
         sums[part] = 0
@@ -167,15 +163,12 @@ def _sum_over_pixels(
         for block in range(first_block, end_block):
             copy_window(window, x, blocks, block)
             image, image_end, row, row_end, col, col_end = bounds(blocks, block)
-            pixel, runs = 0, 0
+            pixel = 0
             for n in range(image, image_end):
                 for i in range(row, row_end):
-                    a_runs[runs] = (
-                        ((n - image) * blocks.window_rows + (i - row) * blocks.step_y) * blocks.window_cols * c_in
-                    )
-                    b_runs[runs] = pixel * width
-                    runs += 1
+                    source_row = (n - image) * blocks.window_rows + (i - row) * blocks.step_y
                     for j in range(col, col_end):
+                        pixels[pixel] = (source_row * blocks.window_cols + (j - col) * blocks.step_x) * c_in
                         for panel in range(panels):
                             for lane in range(min(width, c - panel * width)):
                                 packed[panel, pixel, lane] = g[n, i, j, panel * width + lane]
@@ -186,8 +179,8 @@ def _sum_over_pixels(
                 for tile in range(0, rows, ROWS):
                     multiply_tile(
                         flat, (part * rows * panels + panel) * width, sum_rows, flat, -1,
-                        window, 0, a_rows, tile, a_runs, blocks.step_x * c_in,
-                        packed.reshape(-1), panel * packed.shape[1] * width, b_runs, width, 0, runs, col_end - col,
+                        window, 0, a_rows, tile, pixels, 0,
+                        packed.reshape(-1), panel * packed.shape[1] * width, pixel,
                     )  # fmt: skip
 
 
@@ -309,9 +302,17 @@ def _run_correlation(
     packed = np.empty((panels, taps, c_in, width), y.dtype)
     run(pack_panels, packed.size, packed, w.reshape(-1), plan.weights, k_step, c_out, n_step)
     run(
-        _correlate, nanoseconds, y, x, packed, bias, blocks, plan.phases, plan.out_step,
-        plan.runs, plan.runs_packed, plan.length,
-    )  # fmt: skip
+        _correlate,
+        nanoseconds,
+        y,
+        x,
+        packed,
+        bias,
+        blocks,
+        plan.phases,
+        plan.out_step,
+        plan.columns,
+    )
 
 
 def conv2d_weight_grad(

@@ -14,8 +14,8 @@ Numba cannot be told to keep an array in registers, so the loop is written with 
 (Goto and van de Geijn 2008, "Anatomy of high-performance matrix multiplication", is where the tile comes from).
 
 What makes it serve convolutions, their gradients and matrix products alike is how it finds A: element (m, k) lies at
-``rows[m] + runs[q] + step * l`` where k = (q, l) counts through runs of equal length. Two tables of offsets then
-describe any window of an image, and nothing is ever copied into a matrix of patches.
+``rows[m] + columns[k]``. These two tables of offsets describe a matrix, its transpose, or all windows of an image, and
+nothing is ever copied into a matrix of patches.
 """
 
 from functools import lru_cache
@@ -57,25 +57,7 @@ intrinsic: Any = _typed_intrinsic  # its type counts the typing context among th
 
 @intrinsic
 def multiply_tile(  # type: ignore[no-untyped-def]
-    typing,
-    c,
-    c_at,
-    c_rows,
-    start,
-    start_at,
-    a,
-    a_at,
-    a_rows,
-    row,
-    a_runs,
-    a_step,
-    b,
-    b_at,
-    b_runs,
-    b_step,
-    run,
-    end,
-    length,
+    typing, c, c_at, c_rows, start, start_at, a, a_at, a_rows, row, a_columns, column, b, b_at, depth
 ):
     """Compute one tile of C = start + A B. All arrays are flat; all offsets count elements.
 
@@ -83,15 +65,15 @@ def multiply_tile(  # type: ignore[no-untyped-def]
     ----------
     c, c_at, c_rows, row : row r of the tile is stored from ``c[c_at + c_rows[row + r]]``
     start, start_at : the tile's initial rows are all ``start[start_at:]``, or what is in c if ``start_at < 0``
-    a, a_at, a_rows, a_runs, a_step : A's element (r, (q, l)) is ``a[a_at + a_rows[row + r] + a_runs[q] + l * a_step]``
-    b, b_at, b_runs, b_step : B's row (q, l) starts at ``b[b_at + b_runs[q] + l * b_step]``
-    run, end, length : the products with ``run <= q < end`` and ``0 <= l < length`` are summed; neither may be empty
+    a, a_at, a_rows, a_columns, column : A's element (r, k) is ``a[a_at + a_rows[row + r] + a_columns[column + k]]``
+    b, b_at : B's row k starts at ``b[b_at + k * width]``
+    depth : the number of products that are summed, at least one
 
     All rows are read before the first is stored, so a tile may contain a row twice.
     """
     signature = types.void(
-        c, types.intp, c_rows, start, types.intp, a, types.intp, a_rows, types.intp, a_runs, types.intp,
-        b, types.intp, b_runs, types.intp, types.intp, types.intp, types.intp,
+        c, types.intp, c_rows, start, types.intp, a, types.intp, a_rows, types.intp, a_columns, types.intp,
+        b, types.intp, types.intp,
     )  # fmt: skip
     return signature, _emit_tile
 
@@ -100,16 +82,14 @@ def _emit_tile(context, builder, signature, arguments):  # type: ignore[no-untyp
     def data(index):  # type: ignore[no-untyped-def]
         return context.make_array(signature.args[index])(context, builder, arguments[index]).data
 
-    c, c_rows, start, a, a_rows, a_runs, b, b_runs = (data(i) for i in (0, 2, 3, 5, 7, 9, 11, 13))
-    c_at, start_at, a_at, row, a_step, b_at, b_step, run, end, length = (
-        arguments[i] for i in (1, 4, 6, 8, 10, 12, 14, 15, 16, 17)
-    )
+    c, c_rows, start, a, a_rows, a_columns, b = (data(i) for i in (0, 2, 3, 5, 7, 9, 11))
+    c_at, start_at, a_at, row, column, b_at, depth = (arguments[i] for i in (1, 4, 6, 8, 10, 12, 13))
     dtype = signature.args[0].dtype
     element = context.get_value_type(dtype)
     lanes = _registers()[1] * 8 // dtype.bitwidth
     vector = ir.VectorType(element, lanes)
     index = arguments[1].type
-    zero, one = ir.Constant(index, 0), ir.Constant(index, 1)
+    zero, one, width = (ir.Constant(index, value) for value in (0, 1, VECTORS * lanes))
     same_lane = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
     multiply_add = _declare(builder.module, f"llvm.fmuladd.v{lanes}f{dtype.bitwidth}", vector)
 
@@ -135,57 +115,34 @@ def _emit_tile(context, builder, signature, arguments):  # type: ignore[no-untyp
         c_pointers.append(builder.gep(c, [builder.add(c_at, load(c_rows, i))]))
         initial += load_vectors(builder.select(adds, c_pointers[r], builder.gep(start, [start_at])))
 
+    # For each k, add the outer product of A's column and B's row to the tile.
     before = builder.basic_block
-    outer = builder.append_basic_block("run")
-    inner = builder.append_basic_block("product")
-    outer_end = builder.append_basic_block("run.end")
+    product = builder.append_basic_block("product")
     after = builder.append_basic_block("store")
-
-    # For each run q ...
-    builder.branch(outer)
-    builder.position_at_end(outer)
-    q = builder.phi(index)
-    q.add_incoming(run, before)
-    outer_sums = [builder.phi(vector) for _ in initial]
-    a_first = load(a_runs, q)
-    b_first = builder.add(b_at, load(b_runs, q))
-
-    # ... and each of its elements l, add the outer product of A's column and B's row to the tile.
-    builder.branch(inner)
-    builder.position_at_end(inner)
-    left, a_offset, b_offset = builder.phi(index), builder.phi(index), builder.phi(index)
-    left.add_incoming(length, outer)
-    a_offset.add_incoming(a_first, outer)
-    b_offset.add_incoming(b_first, outer)
+    builder.branch(product)
+    builder.position_at_end(product)
+    k, b_offset = builder.phi(index), builder.phi(index)
     sums = [builder.phi(vector) for _ in initial]
     b_row = load_vectors(builder.gep(b, [b_offset]))
-    products = []
+    a_offset = load(a_columns, builder.add(column, k))
+    sums_after = []
     for r in range(ROWS):
         scalar = builder.load(builder.gep(a_pointers[r], [a_offset]))
         single = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
         a_element = builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), same_lane)
-        products += [builder.call(multiply_add, [a_element, b_row[v], sums[r * VECTORS + v]]) for v in range(VECTORS)]
-    next_left = builder.sub(left, one)
-    left.add_incoming(next_left, inner)
-    a_offset.add_incoming(builder.add(a_offset, a_step), inner)
-    b_offset.add_incoming(builder.add(b_offset, b_step), inner)
-    for total, outer_total, product in zip(sums, outer_sums, products, strict=True):
-        total.add_incoming(outer_total, outer)
-        total.add_incoming(product, inner)
-    builder.cbranch(builder.icmp_signed(">", next_left, zero), inner, outer_end)
-
-    builder.position_at_end(outer_end)
-    next_q = builder.add(q, one)
-    q.add_incoming(next_q, outer_end)
-    for outer_total, first, product in zip(outer_sums, initial, products, strict=True):
-        outer_total.add_incoming(first, before)
-        outer_total.add_incoming(product, outer_end)
-    builder.cbranch(builder.icmp_signed("<", next_q, end), outer, after)
+        sums_after += [builder.call(multiply_add, [a_element, b_row[v], sums[r * VECTORS + v]]) for v in range(VECTORS)]
+    next_k = builder.add(k, one)
+    for phi, first, following in zip(
+        [k, b_offset, *sums], [zero, b_at, *initial], [next_k, builder.add(b_offset, width), *sums_after], strict=True
+    ):
+        phi.add_incoming(first, before)
+        phi.add_incoming(following, product)
+    builder.cbranch(builder.icmp_signed("<", next_k, depth), product, after)
 
     builder.position_at_end(after)
     for r in range(ROWS):
         for v, pointer in enumerate(vectors(c_pointers[r])):
-            builder.store(products[r * VECTORS + v], pointer, align=dtype.bitwidth // 8)
+            builder.store(sums_after[r * VECTORS + v], pointer, align=dtype.bitwidth // 8)
     return context.get_dummy_value()
 
 

@@ -73,11 +73,8 @@ def multiply(
         for r in range(tiled):
             i = first + min(r, rows - 1)  # the last tile repeats the last row
             a_rows[r], c_rows[r] = i * a.row, (i - c_first) * n
-        panels, start, run = (
-            np.empty(min(k, DEPTH) * GROUP * width, c.dtype),
-            np.zeros(width, c.dtype),
-            np.zeros(1, np.int64),
-        )
+        panels, start = np.empty(min(k, DEPTH) * GROUP * width, c.dtype), np.zeros(width, c.dtype)
+        a_columns = np.arange(min(k, DEPTH)) * a.column
         edge = np.empty(tiled * width if (right - left) % width else 0, c.dtype)
         for begin in range(0, max(k, 1), DEPTH):
             depth = min(DEPTH, k - begin)
@@ -97,8 +94,8 @@ def multiply(
                         multiply_tile(
                             c if lanes == width else edge, at if lanes == width else 0,
                             c_rows if lanes == width else edge_rows, start, 0 if begin == 0 else -1,
-                            a.flat, begin * a.column, a_rows, r, run, a.column,
-                            panels, (at - group) * depth, run, width, 0, 1, depth,
+                            a.flat, begin * a.column, a_rows, r, a_columns, 0,
+                            panels, (at - group) * depth, depth,
                         )  # fmt: skip
                     if lanes < width:
                         for r in range(rows):

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from kernels.arguments import Array
 from kernels.compilation import jit
-from kernels.microkernel import ROWS, panel_width
+from kernels.microkernel import ROWS
 from kernels.reference import Pair
 
 Offsets = NDArray[np.int64]
@@ -34,13 +34,11 @@ class Correlation(NamedTuple):
     """One correlation, or several that interleave, as tables of offsets."""
 
     blocks: Blocks
-    phases: Offsets  # (phases, 4): first output row and column, first run, end of runs
+    phases: Offsets  # (phases, 4): first output row and column, first tap, end of taps
     out_step: Pair  # output pixels between neighbouring window positions
     taps: Offsets  # where the pixel that each tap (kernel element) meets starts, in the window
     weights: Offsets  # and where the tap's weights do
-    runs: Offsets  # where each run starts: neighbouring taps that meet neighbouring pixels
-    runs_packed: Offsets  # and where its packed weights do, in a panel
-    length: int  # of every run
+    columns: Offsets  # where the number that each tap and channel meets lies, in the window
 
 
 Taps = list[tuple[int, int]]
@@ -80,9 +78,6 @@ def correlation(
     reach = (max(offsets[0]) - top + 1, max(offsets[1]) - left + 1)
     blocks = divide(n, positions, c, step, (top, left), reach, dtype.itemsize)
 
-    counts = {len(taps) for taps in phases[1]}
-    neighbours = all(b[0] - a[0] == 1 for taps in phases[1] for a, b in zip(taps, taps[1:], strict=False))
-    joined = counts.pop() if len(counts) == 1 and neighbours else 1  # all runs must have the same length
     table: list[tuple[int, int, int, int]] = []
     pixels: list[int] = []
     weights: list[int] = []
@@ -93,11 +88,10 @@ def correlation(
                 for x, j in col_taps:
                     pixels.append(((y - top) * blocks.window_cols + x - left) * c)
                     weights.append((i * w_shape[1] + j) * w_shape[2] * w_shape[3])
-            table.append((row, col, begin // joined, len(pixels) // joined))
-    taps, length = np.array(pixels), joined * c
-    runs = taps[::joined].copy()
-    packed = np.arange(runs.size) * length * panel_width(dtype)
-    return Correlation(blocks, np.array(table), out_step, taps, np.array(weights), runs, packed, length)
+            table.append((row, col, begin, len(pixels)))
+    taps = np.array(pixels)
+    columns = (taps[:, None] + np.arange(c)).reshape(-1)
+    return Correlation(blocks, np.array(table), out_step, taps, np.array(weights), columns)
 
 
 def divide(n: int, positions: Pair, c: int, step: Pair, origin: Pair, reach: Pair, itemsize: int) -> Blocks:
