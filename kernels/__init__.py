@@ -26,7 +26,7 @@ _MODULE_OF = {
     "linear_grad": "affine",
     "conv2d": "convolution",
     "conv2d_input_grad": "convolution",
-    "conv2d_weight_grad": "convolution",
+    "conv2d_weight_grad": "weight_gradient",
     "group_norm": "normalization",
     "group_norm_grad": "normalization",
     "layer_norm": "normalization",

@@ -7,10 +7,12 @@ from numpy.typing import NDArray
 
 from kernels.arguments import Array
 from kernels.compilation import jit
-from kernels.microkernel import ROWS
-from kernels.reference import Pair
+from kernels.microkernel import ROWS, copy_row
+from kernels.reference import Padding, Pair
 
 Offsets = NDArray[np.int64]
+
+X_AXES, W_AXES, G_AXES = "N,H,W,C", "kh,kw,C_in,C_out", "N,H',W',C_out"
 
 
 class Blocks(NamedTuple):
@@ -43,6 +45,39 @@ class Correlation(NamedTuple):
 
 Taps = list[tuple[int, int]]
 """Along one axis: (offset of the source pixel from the window position, kernel index), by increasing offset."""
+
+
+def output_size(
+    name: str, size: tuple[int, ...], kernel: tuple[int, ...], stride: Pair, padding: Padding, dilation: Pair
+) -> Pair:
+    """The size of `conv2d`'s result, after a check of the geometry."""
+    if not all(isinstance(v, int | np.integer) for v in (*stride, *dilation, *padding[0], *padding[1], *kernel)):
+        raise TypeError(f"{name}: stride={stride}, padding={padding} and dilation={dilation} must be whole numbers")
+    if min(*stride, *dilation) < 1 or min(*padding[0], *padding[1]) < 0 or min(kernel) < 1:
+        raise ValueError(
+            f"{name}: kernel={kernel}, stride={stride} and dilation={dilation} must be at least 1, "
+            f"padding={padding} at least 0"
+        )
+    span = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+    padded = [s + sum(p) for s, p in zip(size, padding, strict=True)]
+    if padded[0] < span[0] or padded[1] < span[1]:
+        raise ValueError(
+            f"{name}: the kernel spans {tuple(span)} pixels but the padded image has only (H,W)={tuple(padded)}; "
+            "pad more or use a smaller kernel or dilation"
+        )
+    return (padded[0] - span[0]) // stride[0] + 1, (padded[1] - span[1]) // stride[1] + 1
+
+
+def check_output(
+    name: str, g: Array, size: tuple[int, ...], kernel: tuple[int, ...], stride: Pair, padding: Padding, dilation: Pair
+) -> None:
+    """Refuse a cotangent that does not have the size of `conv2d`'s result."""
+    out = output_size(name, size, kernel, stride, padding, dilation)
+    if g.shape[1:3] != out:
+        raise ValueError(
+            f"{name}: g has (H',W')={g.shape[1:3]} but an input of (H,W)={tuple(size)} gives (H',W')={out} with "
+            f"kernel={tuple(kernel)}, stride={stride}, padding={padding}, dilation={dilation}"
+        )
 
 
 def forward_phases(kernel: int, before: int, dilation: int) -> list[Taps]:
@@ -94,10 +129,15 @@ def correlation(
     return Correlation(blocks, np.array(table), out_step, taps, np.array(weights), columns)
 
 
-def divide(n: int, positions: Pair, c: int, step: Pair, origin: Pair, reach: Pair, itemsize: int) -> Blocks:
-    """Choose blocks whose windows fit a core's cache, but at least eight of them if there is enough to do."""
+def divide(
+    n: int, positions: Pair, c: int, step: Pair, origin: Pair, reach: Pair, itemsize: int, most: int = 784
+) -> Blocks:
+    """Choose blocks whose windows fit a core's cache, but at least eight of them if there is enough to do.
+
+    ``most`` is how many positions a block should have at most.
+    """
     height, width = positions
-    target = max(8 * ROWS, min(784, 196_608 // (itemsize * max(c, 1) * step[0] * step[1]), n * height * width // 8))
+    target = max(8 * ROWS, min(most, 196_608 // (itemsize * max(c, 1) * step[0] * step[1]), n * height * width // 8))
     cols = -(-width // -(-width // target))
     rows = -(-height // -(-height // max(1, target // width)))
     images = 1 << (max(1, target // (height * width)).bit_length() - 1)  # a power of two, to divide batches evenly
@@ -129,24 +169,38 @@ def bounds(blocks: Blocks, block: int) -> tuple[int, int, int, int, int, int]:
 
 
 @jit()
-def copy_window(window: Array, x: Array, blocks: Blocks, block: int) -> None:
-    """Copy the part of the images x that a block's windows meet, with zeros where they reach beyond."""
+def copy_window(window: Array, x: Array, blocks: Blocks, block: int, group: int) -> None:
+    """Copy the part of the images x that a block's windows meet, with zeros where they reach beyond.
+
+    Channels are copied in groups, of which each has all pixels, side by side: all of them, or as many as a panel is
+    wide.
+    """
     _, h, w, c = x.shape
+    flat = x.reshape(-1)
     image, image_end, row, _, col, _ = bounds(blocks, block)
     top, left = blocks.top + row * blocks.step_y, blocks.left + col * blocks.step_x
     first, end = min(max(-left, 0), blocks.window_cols), min(max(w - left, 0), blocks.window_cols)
-    at = 0
-    for n in range(image, image_end):
-        for y in range(top, top + blocks.window_rows):
-            if 0 <= y < h and first < end:
-                for i in range(at, at + first * c):
-                    window[i] = 0
-                source = x[n, y, first + left : end + left].reshape(-1)
-                for i in range(source.size):
-                    window[at + first * c + i] = source[i]
-                for i in range(at + end * c, at + blocks.window_cols * c):
-                    window[i] = 0
-            else:
-                for i in range(at, at + blocks.window_cols * c):
-                    window[i] = 0
-            at += blocks.window_cols * c
+    pixels = blocks.images * blocks.window_rows * blocks.window_cols
+    for begin in range(0, c, group):
+        lanes = min(group, c - begin)
+        at = begin * pixels
+        for n in range(image, image_end):
+            for y in range(top, top + blocks.window_rows):
+                inside = 0 <= y < h and first < end
+                before, after = (first, end) if inside else (blocks.window_cols, blocks.window_cols)
+                window[at : at + before * group] = 0
+                window[at + after * group : at + blocks.window_cols * group] = 0
+                source = ((n * h + y) * w + left + before) * c + begin
+                if inside and group == c:
+                    size = (after - before) * c
+                    target, origin = window[at + before * c : at + before * c + size], flat[source : source + size]
+                    for i in range(size):
+                        target[i] = origin[i]
+                elif inside:
+                    for pixel in range(before, after):
+                        if lanes == group:
+                            copy_row(window, at + pixel * group, flat, source + (pixel - before) * c)
+                        else:
+                            for lane in range(lanes):
+                                window[at + pixel * group + lane] = flat[source + (pixel - before) * c + lane]
+                at += blocks.window_cols * group

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kernels import convolution, reference, threads
+from kernels import convolution, reference, threads, weight_gradient
 from tests.kernels.support import (
     assert_close,
     assert_same_bits_on_all_thread_counts,
@@ -100,7 +100,7 @@ def _check_against_reference(case, dtype, layout, seed):
         kh * kw * case.c_out,
     )
     compare(
-        convolution.conv2d_weight_grad(x, g, case.kernel, *geometry),
+        weight_gradient.conv2d_weight_grad(x, g, case.kernel, *geometry),
         reference.conv2d_weight_grad,
         (wide[0], wide[3], case.kernel, *geometry),
         (sizes[0], sizes[3], case.kernel, *geometry),
@@ -137,7 +137,7 @@ def test_bits_depend_neither_on_threads_nor_on_layout(case, monkeypatch):
             return (
                 convolution.conv2d(x, w, b, *case.geometry),
                 convolution.conv2d_input_grad(g, w, case.size, *case.geometry),
-                convolution.conv2d_weight_grad(x, g, case.kernel, *case.geometry),
+                weight_gradient.conv2d_weight_grad(x, g, case.kernel, *case.geometry),
             )
 
         assert_same_bits_on_all_thread_counts(lambda arrays=arrays: compute(*arrays))
@@ -162,7 +162,7 @@ def test_nonfinite_values_reach_what_they_should(case, value, seed):
     np.testing.assert_array_equal(np.isfinite(found), np.isfinite(y))
     found = convolution.conv2d_input_grad(bad_g, w, case.size, *case.geometry)
     np.testing.assert_array_equal(np.isfinite(found), np.isfinite(gx))
-    found = convolution.conv2d_weight_grad(bad_x, g, case.kernel, *case.geometry)
+    found = weight_gradient.conv2d_weight_grad(bad_x, g, case.kernel, *case.geometry)
     assert not np.isfinite(found[~np.isfinite(gw)]).any()  # a bad pixel times a zero beyond g's edge may add some
 
 
@@ -174,7 +174,7 @@ def test_arguments_stay_as_they_are():
     results = (
         convolution.conv2d(x, w, b, *case.geometry),
         convolution.conv2d_input_grad(g, w, case.size, *case.geometry),
-        convolution.conv2d_weight_grad(x, g, case.kernel, *case.geometry),
+        weight_gradient.conv2d_weight_grad(x, g, case.kernel, *case.geometry),
     )
     for array, copy in zip(arrays, before, strict=True):
         np.testing.assert_array_equal(array, copy)
@@ -205,8 +205,8 @@ X, W, B, G = np.zeros((2, 8, 9, 3)), np.zeros((3, 2, 3, 5)), np.zeros(5), np.zer
         (lambda: convolution.conv2d(X, W[:0]), ValueError, "must be at least 1"),
         (lambda: convolution.conv2d_input_grad(G[..., :4], W, (8, 9)), ValueError, "differ in C_out"),
         (lambda: convolution.conv2d_input_grad(G, W, (9, 9)), ValueError, r"g has \(H',W'\)=\(6, 8\) but .*\(7, 8\)"),
-        (lambda: convolution.conv2d_weight_grad(X[:1], G, (3, 2)), ValueError, "differ in N"),
-        (lambda: convolution.conv2d_weight_grad(X, G, (3, 3)), ValueError, r"gives \(H',W'\)=\(6, 7\)"),
+        (lambda: weight_gradient.conv2d_weight_grad(X[:1], G, (3, 2)), ValueError, "differ in N"),
+        (lambda: weight_gradient.conv2d_weight_grad(X, G, (3, 3)), ValueError, r"gives \(H',W'\)=\(6, 7\)"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(call, error, text):
