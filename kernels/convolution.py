@@ -116,7 +116,7 @@ def _correlate_few(
     products = np.empty(pixels * columns, x.dtype)
     pixel = np.minimum(np.arange(pixels + ROWS), pixels - 1)
     sources, targets = pixel * c_in, pixel * columns
-    channels, zeros = np.arange(c_in), np.zeros(width, x.dtype)
+    channels, zeros, totals = np.arange(c_in), np.zeros(width, x.dtype), np.empty(blocks.cols, x.dtype)
     first_block, end_block = share(worker, workers, count_blocks(blocks))
     for block in range(first_block, end_block):
         copy_window(window, x, blocks, block, c_in)
@@ -129,14 +129,15 @@ def _correlate_few(
                 )  # fmt: skip
         for n in range(image, image_end):
             for i in range(row, row_end):
-                for j in range(col, col_end):
-                    source_row = (n - image) * blocks.window_rows + (i - row) * blocks.step_y
-                    source = source_row * blocks.window_cols + (j - col) * blocks.step_x
-                    for channel in range(c):
-                        total = bias[channel]
-                        for tap in range(taps.size):
-                            total += products[(source + taps[tap]) * columns + tap * c + channel]
-                        y[n, i, j, channel] = total
+                source_row = (n - image) * blocks.window_rows + (i - row) * blocks.step_y
+                for channel in range(c):
+                    totals[: col_end - col] = bias[channel]
+                    for tap in range(taps.size):
+                        at = (source_row * blocks.window_cols + taps[tap]) * columns + tap * c + channel
+                        for j in range(col_end - col):
+                            totals[j] += products[at + j * blocks.step_x * columns]
+                    for j in range(col_end - col):
+                        y[n, i, col + j, channel] = totals[j]
 
 
 # ----------------------------------------------------------------------------------------------------------- public
