@@ -69,7 +69,8 @@ class _Plan(NamedTuple):
 def _plan(m: int, k: int, n: int, activation: str, dtype: np.dtype[Any]) -> _Plan:
     """What depends on the shapes alone."""
     kind, width = kind_code("linear", activation), panel_width(dtype)
-    nanoseconds = _duration(m, k, n, width) + m * n * NANOSECONDS[activation]
+    product = m * k * n * 0.08 if n <= FEW else _duration(m, k, n, width)
+    nanoseconds = product + m * n * NANOSECONDS[activation]
     return _Plan(kind, activation in ("silu", "gelu"), width, nanoseconds)
 
 

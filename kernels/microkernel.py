@@ -85,9 +85,7 @@ def _emit_tile(context, builder, signature, arguments):  # type: ignore[no-untyp
     c, c_rows, start, a, a_rows, a_columns, b = (data(i) for i in (0, 2, 3, 5, 7, 9, 11))
     c_at, start_at, a_at, row, column, b_at, depth = (arguments[i] for i in (1, 4, 6, 8, 10, 12, 13))
     dtype = signature.args[0].dtype
-    element = context.get_value_type(dtype)
-    lanes = _registers()[1] * 8 // dtype.bitwidth
-    vector = ir.VectorType(element, lanes)
+    vector, lanes, align = _vector(context, dtype)
     index = arguments[1].type
     zero, one, width = (ir.Constant(index, value) for value in (0, 1, VECTORS * lanes))
     same_lane = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
@@ -104,7 +102,7 @@ def _emit_tile(context, builder, signature, arguments):  # type: ignore[no-untyp
         ]
 
     def load_vectors(pointer):  # type: ignore[no-untyped-def]
-        return [builder.load(p, align=dtype.bitwidth // 8) for p in vectors(pointer)]
+        return [builder.load(p, align=align) for p in vectors(pointer)]
 
     # The rows of A and C, and C's initial value.
     adds = builder.icmp_signed("<", start_at, zero)
@@ -142,8 +140,14 @@ def _emit_tile(context, builder, signature, arguments):  # type: ignore[no-untyp
     builder.position_at_end(after)
     for r in range(ROWS):
         for v, pointer in enumerate(vectors(c_pointers[r])):
-            builder.store(sums_after[r * VECTORS + v], pointer, align=dtype.bitwidth // 8)
+            builder.store(sums_after[r * VECTORS + v], pointer, align=align)
     return context.get_dummy_value()
+
+
+def _element(context, builder, signature, arguments, index):  # type: ignore[no-untyped-def]
+    """A pointer to the element that an argument, a flat array, has at the offset that the next argument is."""
+    array = context.make_array(signature.args[index])(context, builder, arguments[index])
+    return builder.gep(array.data, [arguments[index + 1]])
 
 
 @intrinsic
@@ -151,22 +155,55 @@ def copy_row(typing, target, target_at, source, source_at):  # type: ignore[no-u
     """Copy as many elements as a panel is wide from ``source[source_at:]`` to ``target[target_at:]``."""
 
     def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        dtype = signature.args[0].dtype
-        lanes = _registers()[1] * 8 // dtype.bitwidth
-        vector = ir.VectorType(context.get_value_type(dtype), lanes)
-        to, origin = (
-            builder.gep(context.make_array(signature.args[i])(context, builder, arguments[i]).data, [arguments[i + 1]])
-            for i in (0, 2)
-        )
+        vector, lanes, align = _vector(context, signature.args[0].dtype)
+        to, origin = (_element(context, builder, signature, arguments, i) for i in (0, 2))
         for v in range(VECTORS):
-            p, q = (
-                builder.bitcast(builder.gep(x, [ir.Constant(arguments[1].type, v * lanes)]), vector.as_pointer())
-                for x in (to, origin)
-            )
-            builder.store(builder.load(q, align=dtype.bitwidth // 8), p, align=dtype.bitwidth // 8)
+            step = ir.Constant(arguments[1].type, v * lanes)
+            p, q = (builder.bitcast(builder.gep(x, [step]), vector.as_pointer()) for x in (to, origin))
+            builder.store(builder.load(q, align=align), p, align=align)
         return context.get_dummy_value()
 
     return types.void(target, types.intp, source, types.intp), emit
+
+
+@intrinsic
+def copy_columns(typing, target, target_at, source, source_at, step):  # type: ignore[no-untyped-def]
+    """Copy as many columns as a vector has elements to a panel, of a matrix of which they are the contiguous side.
+
+    Column j, of as many elements, starts at ``source[source_at + j * step]``; row i of the panel gets its elements i,
+    from ``target[target_at + i * width]`` on.
+    """
+
+    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        vector, lanes, align = _vector(context, signature.args[0].dtype)
+        to, origin = (_element(context, builder, signature, arguments, i) for i in (0, 2))
+        index = arguments[1].type
+        block = []
+        for j in range(lanes):
+            column = builder.gep(origin, [builder.mul(ir.Constant(index, j), arguments[4])])
+            block.append(builder.load(builder.bitcast(column, vector.as_pointer()), align=align))
+        # A transposition exchanges the bits of the row number with those of the column number, one pair after another.
+        for bit in (1 << b for b in range(lanes.bit_length() - 1)):
+            for i in (i for i in range(lanes) if not i & bit):
+                upper, lower = block[i], block[i | bit]
+                low = [e if not e & bit else lanes + e - bit for e in range(lanes)]
+                high = [e + bit if not e & bit else lanes + e for e in range(lanes)]
+                block[i], block[i | bit] = (
+                    builder.shuffle_vector(upper, lower, ir.Constant(ir.VectorType(ir.IntType(32), lanes), mask))
+                    for mask in (low, high)
+                )
+        for i, row in enumerate(block):
+            pointer = builder.gep(to, [ir.Constant(index, i * VECTORS * lanes)])
+            builder.store(row, builder.bitcast(pointer, vector.as_pointer()), align=align)
+        return context.get_dummy_value()
+
+    return types.void(target, types.intp, source, types.intp, types.intp), emit
+
+
+def _vector(context, dtype):  # type: ignore[no-untyped-def]
+    """The type of a vector register of these elements, their number and their alignment in bytes."""
+    lanes = _registers()[1] * 8 // dtype.bitwidth
+    return ir.VectorType(context.get_value_type(dtype), lanes), lanes, dtype.bitwidth // 8
 
 
 def _declare(module, name, vector):  # type: ignore[no-untyped-def]

@@ -11,7 +11,7 @@ import numpy as np
 
 from kernels.arguments import Array
 from kernels.compilation import jit
-from kernels.microkernel import ROWS, copy_row, multiply_tile
+from kernels.microkernel import ROWS, VECTORS, copy_columns, copy_row, multiply_tile
 
 CHUNK = 40 * ROWS
 """Rows of A that are multiplied by a panel: `DEPTH` columns of so many stay in the second cache."""
@@ -106,19 +106,22 @@ def multiply(
 @jit()
 def pack(panels: Array, b: Matrix, begin: int, depth: int, left: int, right: int, width: int) -> None:
     """Copy the columns ``left <= j < right`` of ``depth`` rows of B into panels, the last filled up with zeros."""
+    whole = left + (right - left) // width * width
+    lanes = width // VECTORS
+    vectors = depth // lanes * lanes if b.row == 1 else 0
     if b.column == 1:
         for i in range(depth):
-            row = (begin + i) * b.row
-            for at in range(left, right - width + 1, width):
-                copy_row(panels, (at - left) * depth + i * width, b.flat, row + at)
+            for at in range(left, whole, width):
+                copy_row(panels, (at - left) * depth + i * width, b.flat, (begin + i) * b.row + at)
     else:
-        for part in range(0, depth, 64):  # whole lines of the cache are read, and written while they are in it
-            for j in range(0, (right - left) // width * width):
-                target = j // width * width * depth + j % width
-                for i in range(part, min(part + 64, depth)):
-                    panels[target + i * width] = b.flat[(begin + i) * b.row + (left + j) * b.column]
-    last = (right - left) // width * width
-    for i in range(depth if left + last < right else 0):
+        for at in range(left, whole, lanes):
+            target = (at - left) // width * width * depth + (at - left) % width
+            for i in range(0, vectors, lanes):
+                copy_columns(panels, target + i * width, b.flat, begin + i + at * b.column, b.column)
+            for i in range(vectors, depth):
+                for lane in range(lanes):
+                    panels[target + i * width + lane] = b.flat[(begin + i) * b.row + (at + lane) * b.column]
+    for i in range(depth if whole < right else 0):
         for lane in range(width):
-            at, j = last * depth + i * width + lane, left + last + lane
-            panels[at] = b.flat[(begin + i) * b.row + j * b.column] if j < right else 0
+            value = b.flat[(begin + i) * b.row + (whole + lane) * b.column] if whole + lane < right else 0
+            panels[(whole - left) * depth + i * width + lane] = value

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from kernels.compilation import jit
 
-GRAIN = 8_000.0
+GRAIN = 5_000.0
 """Nanoseconds of work that make a share worth handing over."""
 
 PATIENCE = 10_000
