@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numba
 from numba.core import event
 from numba.core.caching import FunctionCache
+from numba.extending import intrinsic as _typed_intrinsic
 
 # Numba's cache follows the file of the jitted function alone, but our kernels inline one another across files and
 # their machine code comes from a generator: a change anywhere in the package must invalidate all of it.
@@ -54,6 +55,15 @@ def jit(
         return dispatcher
 
     return decorate
+
+
+intrinsic: Any = _typed_intrinsic  # its type counts the typing context among the arguments of a call
+
+
+def element_pointer(context, builder, signature, arguments, index=0):  # type: ignore[no-untyped-def]
+    """For an intrinsic: where the element lies that two arguments denote, a flat array and the offset after it."""
+    array = context.make_array(signature.args[index])(context, builder, arguments[index])
+    return builder.gep(array.data, [arguments[index + 1]])
 
 
 class _Announcer(event.Listener):

@@ -20,7 +20,8 @@ import numpy as np
 
 from kernels.arguments import Array, check, show
 from kernels.compilation import jit
-from kernels.microkernel import ROWS, multiply_tile, pack_panels, panel_width
+from kernels.microkernel import ROWS, multiply_tile, panel_width
+from kernels.product import Matrix, pack
 from kernels.reference import Padding, Pair
 from kernels.threads import run, share
 from kernels.windows import (
@@ -95,6 +96,23 @@ def _correlate(
                     for pixel in range(count):
                         for lane in range(c - at):
                             flat[targets[pixel] + at + lane] = edge[pixel * width + lane]
+
+
+@jit()
+def _pack_weights(
+    worker: int, workers: int, packed: Array, w: Array, taps: Offsets, k_step: int, n: int, n_step: int
+) -> None:
+    """Pack the weights of each tap: its element (i, j) is ``w[taps[t] + i * k_step + j * n_step]``, with n columns.
+
+    ``packed`` has shape (panels, taps.size, C_in, width).
+    """
+    panels, _, depth, width = packed.shape
+    flat, size = packed.reshape(-1), depth * width
+    for panel in range(worker, panels, workers):
+        for t in range(taps.size):
+            target, left = (panel * taps.size + t) * size, panel * width
+            weights = Matrix(w[taps[t] :], k_step, n_step)
+            pack(flat[target : target + size], weights, 0, depth, left, min(left + width, n), width)
 
 
 @jit()
@@ -256,7 +274,7 @@ def _run_correlation(
         run(_correlate_few, nanoseconds, y, x, packed, bias, blocks, plan.taps // c_in)
         return
     packed = np.empty((panels, taps, c_in, width), y.dtype)
-    run(pack_panels, packed.size, packed, w.reshape(-1), plan.weights, k_step, c_out, n_step)
+    run(_pack_weights, 0.5 * packed.size, packed, w.reshape(-1), plan.weights, k_step, c_out, n_step)
     run(
         _correlate,
         nanoseconds,

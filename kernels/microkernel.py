@@ -25,10 +25,8 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.registry import cpu_target
-from numba.extending import intrinsic as _typed_intrinsic
 
-from kernels.arguments import Array
-from kernels.compilation import jit
+from kernels.compilation import element_pointer, intrinsic
 
 
 @lru_cache(maxsize=1)
@@ -50,9 +48,6 @@ ROWS = 8 if _registers()[0] == 32 else 6  # 16 registers: 12 of C, 2 of B, 1 of 
 def panel_width(dtype: np.dtype[Any]) -> int:
     """The number of columns of a tile of this dtype."""
     return VECTORS * _registers()[1] // dtype.itemsize
-
-
-intrinsic: Any = _typed_intrinsic  # its type counts the typing context among the arguments of a call
 
 
 @intrinsic
@@ -144,19 +139,13 @@ def _emit_tile(context, builder, signature, arguments):  # type: ignore[no-untyp
     return context.get_dummy_value()
 
 
-def _element(context, builder, signature, arguments, index):  # type: ignore[no-untyped-def]
-    """A pointer to the element that an argument, a flat array, has at the offset that the next argument is."""
-    array = context.make_array(signature.args[index])(context, builder, arguments[index])
-    return builder.gep(array.data, [arguments[index + 1]])
-
-
 @intrinsic
 def copy_row(typing, target, target_at, source, source_at):  # type: ignore[no-untyped-def]
     """Copy as many elements as a panel is wide from ``source[source_at:]`` to ``target[target_at:]``."""
 
     def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         vector, lanes, align = _vector(context, signature.args[0].dtype)
-        to, origin = (_element(context, builder, signature, arguments, i) for i in (0, 2))
+        to, origin = (element_pointer(context, builder, signature, arguments, i) for i in (0, 2))
         for v in range(VECTORS):
             step = ir.Constant(arguments[1].type, v * lanes)
             p, q = (builder.bitcast(builder.gep(x, [step]), vector.as_pointer()) for x in (to, origin))
@@ -176,7 +165,7 @@ def copy_columns(typing, target, target_at, source, source_at, step):  # type: i
 
     def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         vector, lanes, align = _vector(context, signature.args[0].dtype)
-        to, origin = (_element(context, builder, signature, arguments, i) for i in (0, 2))
+        to, origin = (element_pointer(context, builder, signature, arguments, i) for i in (0, 2))
         index = arguments[1].type
         block = []
         for j in range(lanes):
@@ -211,24 +200,3 @@ def _declare(module, name, vector):  # type: ignore[no-untyped-def]
     if name in module.globals:
         return module.globals[name]
     return ir.Function(module, ir.FunctionType(vector, [vector] * 3), name)
-
-
-@jit()
-def pack_panels(
-    worker: int, workers: int, packed: Array, w: Array, taps: Array, k_step: int, n: int, n_step: int
-) -> None:
-    """Lay a matrix out as `multiply_tile` reads B best: contiguous panels of columns, the last filled up with zeros.
-
-    ``packed`` has shape (panels, taps.size, length, width); row (t, l) of the matrix has its ``n`` columns at
-    ``w[taps[t] + l * k_step + j * n_step]``.
-    """
-    panels, _, length, width = packed.shape
-    for panel in range(worker, panels, workers):
-        first = panel * width
-        for t in range(taps.size):
-            for i in range(length):
-                at = taps[t] + i * k_step + first * n_step
-                for lane in range(min(width, n - first)):
-                    packed[panel, t, i, lane] = w[at + lane * n_step]
-                for lane in range(n - first, width):
-                    packed[panel, t, i, lane] = 0

@@ -21,10 +21,9 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.registry import cpu_target
-from numba.extending import intrinsic as _typed_intrinsic
 from numpy.typing import NDArray
 
-from kernels.compilation import jit
+from kernels.compilation import element_pointer, intrinsic, jit
 
 GRAIN = 5_000.0
 """Nanoseconds of work that make a share worth handing over."""
@@ -41,7 +40,7 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(n: int) -> None:
-    """Use ``n`` threads for large kernels from now on. Results do not depend on it, except those computed by BLAS.
+    """Use ``n`` threads for large kernels from now on. Results do not depend on it.
 
     Raises
     ------
@@ -94,20 +93,13 @@ BUSY, OPEN, DONE, FAILED, FUNCTION, ARGUMENTS, WORKERS = 0, 8, 16, 17, 24, 25, 2
 """Where in a job stands what: whether somebody has one, the shares not yet claimed, those finished and whether one of
 them failed, and what to call. What is written at different times is kept in different cache lines, of 64 bytes."""
 
-intrinsic: Any = _typed_intrinsic  # its type counts the typing context among the arguments of a call
-
-
-def _element(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-    """The address of the element that the first two arguments, an array and an index, denote."""
-    return builder.gep(context.make_array(signature.args[0])(context, builder, arguments[0]).data, [arguments[1]])
-
 
 @intrinsic
 def _load(typing, job, index):  # type: ignore[no-untyped-def]
     """``job[index]``, and everything that others wrote before they wrote this."""
 
     def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        return builder.load_atomic(_element(context, builder, signature, arguments), "acquire", 8)
+        return builder.load_atomic(element_pointer(context, builder, signature, arguments), "acquire", 8)
 
     return types.intp(job, types.intp), emit
 
@@ -117,7 +109,7 @@ def _store(typing, job, index, value):  # type: ignore[no-untyped-def]
     """``job[index] = value``, after everything that was written before."""
 
     def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        builder.store_atomic(arguments[2], _element(context, builder, signature, arguments), "release", 8)
+        builder.store_atomic(arguments[2], element_pointer(context, builder, signature, arguments), "release", 8)
         return context.get_dummy_value()
 
     return types.void(job, types.intp, types.intp), emit
@@ -128,7 +120,7 @@ def _add(typing, job, index, value):  # type: ignore[no-untyped-def]
     """``job[index] += value``, as one step."""
 
     def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        builder.atomic_rmw("add", _element(context, builder, signature, arguments), arguments[2], "acq_rel")
+        builder.atomic_rmw("add", element_pointer(context, builder, signature, arguments), arguments[2], "acq_rel")
         return context.get_dummy_value()
 
     return types.void(job, types.intp, types.intp), emit
@@ -139,7 +131,7 @@ def _replace(typing, job, index, old, new):  # type: ignore[no-untyped-def]
     """``job[index] = new`` if it was ``old``, as one step; whether it was."""
 
     def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        element = _element(context, builder, signature, arguments)
+        element = element_pointer(context, builder, signature, arguments)
         result = builder.cmpxchg(element, arguments[2], arguments[3], "acq_rel", "monotonic")
         return builder.extract_value(result, 1)
 
