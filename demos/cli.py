@@ -4,9 +4,8 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,7 +14,7 @@ from demos.examples import find, kind_of
 from demos.runs import Interrupted, Settings, sample, say, train
 from demos.table import DEMOS, Demo
 from tinygen.data import NAMES, TOYS
-from tinygen.errors import NonFiniteError, TinygenError
+from tinygen.errors import NonFiniteError, TinygenError, did_you_mean
 
 OUT = Path("out")
 SUCCESS, FAILURE, USER_ERROR, CTRL_C = 0, 1, 2, 130
@@ -46,7 +45,7 @@ class Parser(argparse.ArgumentParser):
         found, unknown = self.parse_known_args(arguments)
         if unknown:
             word = next((word for word in unknown if word.startswith("-")), unknown[0]).split("=")[0]
-            self.error(f"there is no option {word}{_nearest(word, self._option_string_actions)}")
+            self.error(f"there is no option {word}{did_you_mean(word, self._option_string_actions)}")
         return vars(found)
 
 
@@ -84,7 +83,7 @@ def _run(arguments: Sequence[str]) -> None:
         raise UsageError(f"name a demo before {name}: {', '.join([*DEMOS, 'gallery'])}")
     if name not in (*DEMOS, "gallery"):
         raise UsageError(
-            f"there is no demo {name!r}{_nearest(name, [*DEMOS, 'gallery'])}; list them with: python -m demos"
+            f"there is no demo {name!r} in the list of python -m demos{did_you_mean(name, [*DEMOS, 'gallery'])}"
         )
     given = (_gallery_parser() if name == "gallery" else _demo_parser(name, DEMOS[name])).parse(rest)
     as_json = given.pop("json", False)
@@ -216,11 +215,6 @@ def _flag(key: str) -> str:
     return "--" + key.replace("_", "-")
 
 
-def _nearest(word: str, words: Iterable[str]) -> str:
-    near = get_close_matches(word, list(words), n=1)
-    return f", did you mean {near[0]}?" if near else ""
-
-
 def _whole(least: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         try:
@@ -247,7 +241,7 @@ def _positive(text: str) -> float:
 def _one_of(choices: Sequence[str]) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in choices:
-            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(choices)}{_nearest(text, choices)}")
+            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(choices)}{did_you_mean(text, choices)}")
         return text
 
     return parse

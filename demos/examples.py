@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from tinygen.data import NAMES, TOYS, Density, load, toy
-from tinygen.errors import DataError
+from tinygen.errors import DataError, did_you_mean
 
 Array = np.ndarray
 Kind = Literal["images", "points"]
@@ -57,9 +56,7 @@ def find(name: str, size: int | None, seed: int) -> Examples:
         return Examples(name, density, density.sample(20_000, np.random.default_rng([seed, 1])), density.log_prob)
     if name not in NAMES and not Path(name).exists():
         known = [*NAMES, *TOYS]
-        near = get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"data sets are {', '.join(known)}"
-        raise DataError(f"--data {name}: there is no such data set or file; {hint}")
+        raise DataError(f"--data {name}: neither a file nor one of {', '.join(known)}{did_you_mean(name, known)}")
     dataset = load(name, size=size)
     x = dataset.x
     held_out = load(name, size=size, split="test").x if name in NAMES else x[:1000]

@@ -1,5 +1,8 @@
 """The errors that users meet. Each says which operation, which argument, the rule that was broken and the fix."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class TinygenError(Exception):
     """Base of every error that tinygen raises on purpose."""
@@ -35,3 +38,9 @@ class CheckpointError(TinygenError, ValueError):
 
 class OutputError(TinygenError, OSError):
     """A file or folder cannot be written."""
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """The end of an error about an unknown word: the nearest one there is, if any looks like it."""
+    near = get_close_matches(word, list(words), n=1)
+    return f": did you mean {near[0]!r}?" if near else ""

@@ -133,9 +133,9 @@ def test_numpy_functions_dispatch() -> None:
 
 def test_an_unregistered_function_names_the_nearest() -> None:
     t = tg.tensor([1.0, 2.0], requires_grad=True)
-    with pytest.raises(TypeError, match=r"np\.exp2.*gradient.*tinygen\.exp"):
+    with pytest.raises(TypeError, match=r"np\.exp2.*gradient.*did you mean 'exp'"):
         np.exp2(t)
-    with pytest.raises(TypeError, match=r"np\.nansum.*tinygen\.sum"):
+    with pytest.raises(TypeError, match=r"np\.nansum.*did you mean 'sum'"):
         np.nansum(t)
     with pytest.raises(TypeError, match="np.fft|np.rfft"):
         np.fft.rfft(t)

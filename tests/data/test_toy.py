@@ -178,8 +178,8 @@ def test_arguments(density: Density) -> None:
 @pytest.mark.parametrize(
     ("name", "sigma", "complaint"),
     [
-        ("mons", None, "no density 'mons': did you mean 'moons'?"),
-        ("xyz", None, "choose one of moons, 8gaussians, 25grid"),
+        ("mons", None, "pinwheel: did you mean 'moons'?"),
+        ("xyz", None, "'xyz' is none of moons, 8gaussians, 25grid"),
         ("moons", 0.0, "sigma=0.0 must be positive"),
         ("moons", -1.0, "sigma=-1.0 must be positive"),
         ("moons", float("nan"), "sigma=nan must be positive"),

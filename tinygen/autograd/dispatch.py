@@ -1,11 +1,11 @@
 """NumPy functions that are given a Tensor run the registered operation instead (NEP 13 and NEP 18)."""
 
-import difflib
 from typing import Any
 
 import numpy as np
 
 from tinygen.autograd.registry import numpy_twins, operations
+from tinygen.errors import did_you_mean
 
 _ABOUT_SHAPE: dict[Any, Any] = {
     np.shape: lambda x: x.shape,
@@ -33,7 +33,8 @@ def _twin(function: Any, name: str) -> Any:
     if function in _ABOUT_SHAPE:
         return _ABOUT_SHAPE[function]
     if function not in numpy_twins:
-        near = difflib.get_close_matches(name, list(operations.all()), 1)
-        hint = f"the nearest is tinygen.{near[0]}" if near else "detach().numpy() gives up the gradient"
-        raise TypeError(f"np.{name} is not a registered operation and would lose the gradient; {hint}")
+        hint = did_you_mean(name, operations.all())
+        raise TypeError(
+            f"np.{name} would lose the gradient (which detach().numpy() does on purpose); it is no operation here{hint}"
+        )
     return numpy_twins[function]

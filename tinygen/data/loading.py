@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from tinygen.data.folder import read_folder
 from tinygen.data.idx import read_idx
 from tinygen.data.sound import read_wav
 from tinygen.data.toy import TOYS
-from tinygen.errors import DataError
+from tinygen.errors import DataError, did_you_mean
 
 Array = np.ndarray
 
@@ -90,7 +89,7 @@ def load(
     ((1000, 14, 14, 1), dtype('float32'), array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]))
     """
     if split is not None and split not in _SPLITS:
-        raise DataError(f"load: split={split!r} is none of {', '.join(_SPLITS)}" + _did_you_mean(split, _SPLITS))
+        raise DataError(f"load: split={split!r} is none of {', '.join(_SPLITS)}" + did_you_mean(split, _SPLITS))
     name, rate = str(name_or_path), None
     raw_labels: Array | None
     if name in _NAMED:
@@ -134,12 +133,7 @@ def _read(path: Path) -> tuple[Array, Array | None, int | None]:
 def _not_found(name: str) -> str:
     if name in TOYS:
         return f"load: {name!r} is a 2-D density, which has no file: use toy({name!r})"
-    return f"load: {name!r} is neither a file nor a data set ({', '.join(NAMES)})" + _did_you_mean(name, NAMES)
-
-
-def _did_you_mean(word: str, words: tuple[str, ...]) -> str:
-    near = get_close_matches(word, words, n=1)
-    return f": did you mean {near[0]!r}?" if near else ""
+    return f"load: {name!r} is neither a file nor a data set ({', '.join(NAMES)})" + did_you_mean(name, NAMES)
 
 
 def _to_values(raw: Array, name: str) -> Array:

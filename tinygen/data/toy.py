@@ -1,13 +1,12 @@
 """The 2-D densities that generative models are compared on."""
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from math import ceil
 
 import numpy as np
 
 from tinygen.data.density import Checkerboard, Density, GaussianMixture, Pinwheel, SeparateModes
-from tinygen.errors import DataError
+from tinygen.errors import DataError, did_you_mean
 
 Array = np.ndarray
 
@@ -54,9 +53,7 @@ def toy(name: str, *, sigma: float | None = None) -> Density:
     0.2892
     """
     if name not in _MAKERS:
-        near = get_close_matches(name, _MAKERS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(_MAKERS)}"
-        raise DataError(f"toy: there is no density {name!r}: {hint}")
+        raise DataError(f"toy: {name!r} is none of {', '.join(_MAKERS)}{did_you_mean(name, _MAKERS)}")
     if sigma is None:
         return _MAKERS[name]()
     if name in _WITHOUT_SIGMA:
