@@ -37,7 +37,7 @@ class Panel:
 PANELS = {
     "vae": Panel("vae", 4000, 50),
     "gan": Panel("gan", 3500, 90),
-    "ddpm": Panel("ddpm", 4000, 190),
+    "ddpm": Panel("ddpm", 6000, 190),
     "flow": Panel("flow", 1500, 45),
     "flow-points": Panel("flow", 4000, 40, "moons"),
     "ddpm-points": Panel("ddpm", 8000, 25, "8gaussians"),

@@ -1,8 +1,8 @@
 """The fused linear layer ``activate(x @ w + b)`` and its gradient.
 
 The bias is what the products are added to, and the activation is applied while some rows are still in the cache, so
-both are almost free. All three products of the layer and its gradient are made by `multiply`. A layer with one or two
-outputs, of which a tile would be mostly empty, is computed by scalar products.
+both are almost free. The products of the layer and its gradient are made by `multiply`, except that a layer with up to
+`FEW` outputs, of which a tile would be mostly empty, is computed by scalar products.
 """
 
 from functools import lru_cache
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernels.activation import IDENTITY, NANOSECONDS, activate_grad, forward, kind_code
+from kernels.activation import IDENTITY, LEAKY_RELU, NANOSECONDS, activate_grad, forward, kind_code
 from kernels.arguments import Array, check, show
 from kernels.compilation import jit
 from kernels.microkernel import ROWS, panel_width
@@ -134,10 +134,17 @@ def _linear(
 ) -> None:
     """``z = x w + b`` and ``y = activate(z)``. If z is y, only y is wanted."""
     (m, k), n = x.shape, w.shape[1]
-    top, bottom, left, right = rectangle(worker, workers, m, k, n, width)
+    # A vector and a single element may be activated with different roundings, unless that takes one operation at most.
+    # So that the same ones are vectors on any number of threads, activations see tiles of whole rows.
+    whole_rows = kind > LEAKY_RELU
+    top, bottom, left, right = rectangle(worker, workers, m, k, n, width, whole_rows)
+    if top == bottom or left == right:
+        return
     left_factor, right_factor = Matrix(x.reshape(-1), k, 1), Matrix(w.reshape(-1), n, 1)
     flat_y, flat_z = y.reshape(-1), z.reshape(-1)
-    rows = max(m, 1) if kind == IDENTITY else max(1, BLOCK // max((right - left) * ROWS, 1)) * ROWS
+    rows = bottom - top
+    if kind != IDENTITY:
+        rows = min(rows, max(1, BLOCK // ((right - left) * ROWS)) * ROWS)
     temporary = kind != IDENTITY and z.ctypes.data == y.ctypes.data
     buffer = np.empty(rows * n, y.dtype) if temporary else flat_z
     for first in range(top, bottom, rows):
@@ -145,9 +152,10 @@ def _linear(
         origin = first if temporary else 0
         multiply(buffer, origin, n, left_factor, right_factor, k, b, first, last, left, right, width)
         if kind != IDENTITY:
-            pieces, size = (1, (last - first) * n) if right - left == n else (last - first, right - left)
-            for piece in range(pieces):
-                source, target = (first - origin + piece) * n + left, (first + piece) * n + left
+            step = ROWS if right - left == n else 1
+            for row in range(first, last, step):
+                size = (min(step, last - row) - 1) * n + right - left
+                source, target = (row - origin) * n + left, row * n + left
                 forward(buffer[source : source + size], flat_y[target : target + size], kind, alpha)
 
 
@@ -164,7 +172,10 @@ def _linear_few(
     alpha: float,
     width: int,
 ) -> None:
-    """What `_linear` does, by scalar products, whose sums the compiler may reorder so as to use vectors."""
+    """What `_linear` does, by scalar products, whose sums the compiler may reorder so as to use vectors.
+
+    There are no panels, so their width is not used.
+    """
     (m, k), n = x.shape, w.shape[1]
     columns = np.ascontiguousarray(w.T)
     buffer = np.empty(ROWS * n, y.dtype)
@@ -190,11 +201,11 @@ def _linear_grad(
     (m, k), n = x.shape, w.shape[1]
     flat_gz, none = gz.reshape(-1), np.empty(0, gz.dtype)
     if gx.size:
-        top, bottom, left, right = rectangle(worker, workers, m, n, k, width)
+        top, bottom, left, right = rectangle(worker, workers, m, n, k, width, False)
         factors = Matrix(flat_gz, n, 1), Matrix(w.reshape(-1), 1, n)
         multiply(gx.reshape(-1), 0, k, factors[0], factors[1], n, none, top, bottom, left, right, width)
     if gw.size:
-        top, bottom, left, right = rectangle(worker, workers, k, m, n, width)
+        top, bottom, left, right = rectangle(worker, workers, k, m, n, width, False)
         factors = Matrix(x.reshape(-1), 1, k), Matrix(flat_gz, n, 1)
         multiply(gw.reshape(-1), 0, n, factors[0], factors[1], m, none, top, bottom, left, right, width)
     first_panel, end_panel = share(worker, workers, -(-gb.size // width))

@@ -228,6 +228,8 @@ def conv2d_input_grad(
     if g.shape[3] != w.shape[3]:
         raise ValueError(f"{name}: {show('g', G_AXES, g.shape)} and {show('w', W_AXES, w.shape)} differ in C_out")
     check_output(name, g, size, w.shape[:2], stride, padding, dilation)
+    if 0 in size:
+        return np.zeros((g.shape[0], *size, w.shape[2]), g.dtype)
     plan = _input_grad_plan(g.shape, w.shape, size, stride, padding, dilation, g.dtype)
     met = all(begin < end for _, _, begin, end in plan.phases)  # pixels that no window meets
     y = (np.empty if met else np.zeros)((g.shape[0], *size, w.shape[2]), g.dtype)

@@ -31,18 +31,23 @@ class Matrix(NamedTuple):
     column: int
 
 
+MULTIPLY, PACK, MEET = 0.4, 3.0, 100.0
+"""Nanoseconds to multiply an element of A by a row of a panel, to pack such a row, and that two workers lose for each
+row of the result in which they write to the same line of the cache."""
+
+
 @jit()
-def rectangle(worker: int, workers: int, m: int, k: int, n: int, width: int) -> tuple[int, int, int, int]:
+def rectangle(
+    worker: int, workers: int, m: int, k: int, n: int, width: int, whole_rows: bool
+) -> tuple[int, int, int, int]:
     """One worker's part of an (m, k) by (k, n) product: first and last row, first and last column.
 
-    Rows are shared, or columns if that takes less time: workers pack fewer panels then, but where they meet
-    they write to the same lines of the cache. The numbers are nanoseconds: of a row of A times a panel and of packing,
-    both for each element of that row, and of such a meeting.
+    Tiles of rows are shared or, unless ``whole_rows`` are wanted, panels of columns, if that takes less time.
     """
     tiles, panels = -(-m // ROWS), -(-n // width)
-    by_rows = panels * k * (-(-tiles // workers) * ROWS * 0.4 + 3)
-    by_columns = -(-panels // workers) * k * (tiles * ROWS * 0.4 + 3) + 100 * m
-    if by_columns < by_rows:
+    by_rows = panels * k * (-(-tiles // workers) * ROWS * MULTIPLY + PACK)
+    by_columns = -(-panels // workers) * k * (tiles * ROWS * MULTIPLY + PACK) + m * MEET
+    if by_columns < by_rows and not whole_rows:
         return 0, m, panels * worker // workers * width, min(panels * (worker + 1) // workers * width, n)
     return tiles * worker // workers * ROWS, min(tiles * (worker + 1) // workers * ROWS, m), 0, n
 

@@ -4,9 +4,9 @@ Kernels release the GIL, so Python threads can run them in parallel. But waking 
 as many a kernel runs; Numba's `workqueue` layer takes 55 µs, and aborts when two Python threads enter it at once; GNU
 OpenMP dies after a fork. So our workers stay inside compiled code for a while after each piece of work and watch a few
 numbers in memory, the `job`. The caller publishes there what is to be done, and everybody, the caller included, claims
-shares of it until none is left. A worker that sleeps, or that the system has put aside, thus delays nothing: the caller
-does its shares. (Publishing by sharing counters is Herlihy and Shavit 2012, "The Art of Multiprocessor Programming",
-chapter 7 and 16.)
+shares of it until none is left. A worker that sleeps, or is late, thus delays nothing: the caller does its share.
+(Waiting for a number in memory, and claiming by compare-and-exchange, are explained by Herlihy and Shavit 2012, "The
+Art of Multiprocessor Programming", chapters 5 and 7.)
 """
 
 import os
@@ -29,7 +29,7 @@ GRAIN = 5_000.0
 """Nanoseconds of work that make a share worth handing over."""
 
 PATIENCE = 10_000
-"""How often a worker looks for another job before it goes to sleep: for some 0.2 ms, several operations of Python."""
+"""How often a worker looks for another job before it goes to sleep: for some 0.2 ms, where a pause takes 20 ns."""
 
 _num_threads: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # the CPUs that this process may use
 
@@ -71,10 +71,11 @@ def run(kernel: Callable[..., Any], nanoseconds: float, *args: Any) -> None:
     workers = 1
     if nanoseconds >= 2 * GRAIN and _num_threads > 1:
         workers = min(_num_threads, int(nanoseconds / GRAIN))
-        while len(_workers) < workers - 1:
-            _workers.append(_Worker())
-        while _asleep:
-            _asleep.pop().release()
+        if len(_workers) < workers - 1:
+            _start(workers - 1)
+        for worker in _workers[: workers - 1]:
+            if worker.sleeps:
+                worker.wake.set()
     if _launcher(kernel)(_job, workers, *args):
         raise MemoryError(f"{kernel.__name__}: no memory for its buffers")
 
@@ -260,27 +261,38 @@ class _Worker:
     """A thread that serves, and sleeps when there has been nothing to do for a while."""
 
     def __init__(self) -> None:
-        self.awake = threading.Lock()
+        self.sleeps = False
+        self.wake = threading.Event()
         threading.Thread(target=self._loop, name="tinygen-kernels", args=(_job,), daemon=True).start()
 
     def _loop(self, job: Job) -> None:
-        self.awake.acquire()
         while True:
             _serve(job, PATIENCE)
-            _asleep.append(self.awake)
-            self.awake.acquire()  # returns when `run` releases it
+            self.sleeps = True
+            _serve(job, 1)  # a job that was published before its caller could see that
+            self.wake.wait()
+            self.wake.clear()
+            self.sleeps = False
 
 
 _job = np.zeros(32, np.int64)
 _workers: list[_Worker] = []
-_asleep: list[threading.Lock] = []
+_starting = threading.Lock()
+
+
+def _start(count: int) -> None:
+    """Have that many workers at least."""
+    with _starting:
+        while len(_workers) < count:
+            _workers.append(_Worker())
 
 
 def _after_fork() -> None:
     """Threads do not survive a fork, and somebody may have had the workers: the child starts anew."""
+    global _starting
     _job[:] = 0
     _workers.clear()
-    _asleep.clear()
+    _starting = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -54,7 +54,7 @@ def conv2d_weight_grad(
     check_output(name, g, x.shape[1:3], kernel, stride, padding, dilation)
     if x.size == 0 or g.size == 0:
         return np.zeros((*kernel, x.shape[3], g.shape[3]), x.dtype)
-    plan = _plan(x.shape, g.shape, tuple(kernel), tuple(stride), padding, tuple(dilation), x.dtype)
+    plan = _plan(x.shape, g.shape, kernel, stride, padding, dilation, x.dtype)
     left, right = (g, x) if plan.exchanged else (x, g)
     (taps, c_left), c_right, width = plan.shape, right.shape[3], panel_width(x.dtype)
     sums = np.empty((plan.parts, taps * c_left, -(-c_right // width), width), x.dtype)
@@ -139,7 +139,8 @@ def _plan(
 
 
 PIXELS = 200
-"""Output pixels that are summed at once: few enough for two groups of channels to stay in the fastest cache."""
+"""Pixels that are summed at once, at most: a group of channels of so many, and of their cotangents, nearly fill the
+fastest cache."""
 
 
 @jit()

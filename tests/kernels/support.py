@@ -1,11 +1,16 @@
 """What the tests of the kernels share: how arrays are drawn and laid out in memory, and thread counts."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
+import kernels
 from kernels.threads import get_num_threads, set_num_threads
 
 seeds = st.integers(0, 2**32 - 1)
@@ -30,6 +35,18 @@ def lay_out(array: np.ndarray, layout: str) -> np.ndarray:
         array = array.copy()
         array.flags.writeable = False
     return array
+
+
+def run_python(code: str, folder: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a new process that imports the package from ``folder``, or else this one."""
+    ours = ("NUMBA_", "PYTHON", "MALLOC_")
+    variables = {k: v for k, v in os.environ.items() if not k.startswith(ours)} | environment
+    folder = folder or Path(kernels.__file__).parent.parent
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=variables, capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    return result
 
 
 def assert_same_bits_on_all_thread_counts(compute: Callable[[], Any]) -> None:

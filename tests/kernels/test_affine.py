@@ -19,7 +19,17 @@ kinds = st.sampled_from(reference.ACTIVATIONS)
 sides = st.integers(0, 20) | st.sampled_from([32, 33, 50, 64])
 shapes = st.tuples(sides, sides | st.just(1100), sides)  # 1100: more than one pass over the right-hand side
 
-SHAPES = [(25, 1100, 33), (64, 32, 128), (200, 1, 64), (70, 64, 2), (1, 40, 40), (7, 0, 20), (0, 8, 20), (3, 800, 700)]
+LARGE = (700, 300, 130)  # several blocks of rows, two passes over several groups of panels, the last panel ragged
+SHAPES = [
+    (25, 1100, 33),
+    (64, 32, 128),
+    (200, 1, 64),
+    (70, 64, 2),
+    (1, 40, 40),
+    (7, 0, 20),
+    (0, 8, 20),
+    (3, 800, 700),
+]
 
 
 def _draw(shape, dtype, seed):
@@ -31,6 +41,9 @@ def _draw(shape, dtype, seed):
 
 @given(shapes, dtypes, layouts, kinds, st.floats(0, 2), st.booleans(), seeds)
 @example((25, 1100, 33), np.float32, "C", "silu", 0.0, True, 1)
+@example(LARGE, np.float32, "C", "silu", 0.0, True, 1)
+@example(LARGE, np.float32, "C", "elu", 0.5, True, 1)
+@example((40, 64, 800), np.float64, "C", "relu", 0.0, True, 1)
 @example((64, 32, 128), np.float64, "C", "relu", 0.0, True, 1)
 def test_values_equal_the_reference(shape, dtype, layout, kind, alpha, with_bias, seed):
     x, w, b, _ = _draw(shape, dtype, seed)
@@ -50,6 +63,7 @@ def test_values_equal_the_reference(shape, dtype, layout, kind, alpha, with_bias
 
 
 @given(shapes, dtypes, layouts, kinds, st.floats(0, 2), st.tuples(st.booleans(), st.booleans(), st.booleans()), seeds)
+@example(LARGE, np.float32, "C", "leaky_relu", 0.5, (True, True, True), 1)
 @example((200, 33, 64), np.float32, "C", "gelu", 0.0, (True, True, True), 1)
 @example((200, 33, 1), np.float64, "C", "identity", 0.0, (True, True, True), 1)
 def test_gradients_equal_the_reference(shape, dtype, layout, kind, alpha, needs, seed):
@@ -72,8 +86,8 @@ def test_gradients_equal_the_reference(shape, dtype, layout, kind, alpha, needs,
             assert_close(found, wanted, tolerance + np.finfo(dtype).tiny)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("kind", ["identity", "relu", "silu"])
+@pytest.mark.parametrize("shape", [*SHAPES, LARGE], ids=str)
+@pytest.mark.parametrize("kind", ["identity", "relu", "silu", "gelu", "softplus"])
 def test_bits_do_not_depend_on_threads(shape, kind, monkeypatch):
     monkeypatch.setattr(threads, "GRAIN", 1e-3)  # so that even small work is divided
     x, w, b, g = _draw(shape, np.float32, 3)

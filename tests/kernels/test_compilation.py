@@ -1,13 +1,11 @@
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import kernels
 from kernels import compilation
+from tests.kernels.support import run_python
 
 PACKAGE = Path(kernels.__file__).parent
 
@@ -21,16 +19,6 @@ print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """
 
 
-def _python(code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a new process that imports the package from ``folder``."""
-    variables = {k: v for k, v in os.environ.items() if not k.startswith(("NUMBA_", "PYTHON"))} | environment
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=variables, capture_output=True, text=True, timeout=300
-    )
-    assert result.returncode == 0, result.stderr
-    return result
-
-
 @pytest.fixture
 def copy(tmp_path):
     """A folder with a copy of the package that has no cache yet."""
@@ -39,13 +27,13 @@ def copy(tmp_path):
 
 
 def test_second_process_finds_the_machine_code_until_any_file_changes(copy):
-    first, second = _python(CONVOLVE, copy), _python(CONVOLVE, copy)
+    first, second = run_python(CONVOLVE, copy), run_python(CONVOLVE, copy)
     assert (first.stdout.split(), second.stdout.split()) == (["0", "1"], ["1", "0"])
     assert first.stderr.count("compiling") == 1
     assert second.stderr == ""
     with open(copy / "kernels" / "microkernel.py", "a") as file:
         file.write("# changed\n")
-    assert _python(CONVOLVE, copy).stdout.split() == ["0", "1"]
+    assert run_python(CONVOLVE, copy).stdout.split() == ["0", "1"]
 
 
 def test_works_without_a_cache_and_on_a_narrower_processor(copy):
@@ -54,7 +42,7 @@ def test_works_without_a_cache_and_on_a_narrower_processor(copy):
     nowhere = str(copy / "kernels" / "__pycache__" / "cache")
     places = dict.fromkeys(("NUMBA_CACHE_DIR", "HOME", "XDG_CACHE_HOME"), nowhere)
     code = CONVOLVE + "from kernels import microkernel\nprint(microkernel.panel_width(np.dtype('f')))"
-    result = _python(code, copy, PYTHONDONTWRITEBYTECODE="1", NUMBA_CPU_NAME="generic", **places)
+    result = run_python(code, copy, PYTHONDONTWRITEBYTECODE="1", NUMBA_CPU_NAME="generic", **places)
     assert result.stdout.split() == ["0", "1", "8"]
 
 

@@ -1,17 +1,13 @@
 import os
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-import kernels
 from kernels import affine, threads
 from kernels.compilation import jit
-from tests.kernels.support import normal
+from tests.kernels.support import normal, run_python
 
 
 @jit()
@@ -45,17 +41,45 @@ def test_every_task_is_done_once(workers, size):
         np.testing.assert_array_equal(calls, 1, err_msg=f"repetition {repeat}")
 
 
-def test_workers_that_fell_asleep_are_woken(monkeypatch):
+@jit()
+def _meet(worker, workers, met, turns):
+    """Every share waits for the others, so one thread cannot do them one after another."""
+    threads._add(met, 0, 1)
+    while threads._load(met, 0) < workers and turns > 0:
+        turns -= 1
+        threads._pause()
+    met[1 + worker] = threads._load(met, 0)
+
+
+def _all_meet(workers):
+    met = np.zeros(1 + workers, np.int64)
+    threads.run(_meet, 1e12, met, 10**9)
+    return met[1:].tolist() == [workers] * workers
+
+
+def test_shares_run_at_once_also_after_an_error_and_after_sleep(monkeypatch):
     monkeypatch.setattr(threads, "_num_threads", 2)
-    kernel_done = np.zeros(2)
-    threads.run(_count, 1e12, np.zeros(2), kernel_done)
+    threads.run(_meet, 1.0, np.zeros(2, np.int64), 1)  # compiles, while the worker would fall asleep again
+    assert _all_meet(2)
+    with pytest.raises(MemoryError):
+        threads.run(_fail, 1e12, 1, np.zeros(2))
+    assert _all_meet(2)
     deadline = time.monotonic() + 60
-    while len(threads._asleep) < len(threads._workers):
-        assert time.monotonic() < deadline, "the workers never go to sleep"
+    while not threads._workers[0].sleeps:
+        assert time.monotonic() < deadline, "the worker never goes to sleep"
         time.sleep(1e-3)
-    threads.run(_count, 1e12, np.zeros(2), kernel_done)
-    assert not threads._asleep or len(threads._asleep) <= len(threads._workers)
-    np.testing.assert_array_equal(kernel_done, 2)
+    assert _all_meet(2)
+
+
+def test_a_second_caller_does_not_wait_for_the_workers(monkeypatch):
+    monkeypatch.setattr(threads, "_num_threads", 2)
+    calls = np.zeros(2)
+    threads._job[threads.BUSY] = 1
+    try:
+        threads.run(_count, 1e12, np.zeros(3), calls)
+    finally:
+        threads._job[threads.BUSY] = 0
+    assert calls.tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("failing", range(5))
@@ -101,7 +125,7 @@ def test_several_python_threads_may_call_at_once(monkeypatch):
 
 def test_works_after_a_fork():
     if not hasattr(os, "fork"):
-        return
+        pytest.skip("this system does not fork")
     code = """
 import os, numpy as np
 from kernels import affine, threads
@@ -117,11 +141,7 @@ if child == 0:
 threads._job[threads.BUSY] = 0
 assert np.array_equal(affine.linear(x, w)[0], before) and os.waitpid(child, 0)[1] == 0
 """
-    folder = Path(kernels.__file__).parent.parent
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], cwd=folder, capture_output=True, text=True, timeout=300
-    )
-    assert result.returncode == 0, result.stderr
+    run_python(code, PYTHONWARNINGS="ignore")
 
 
 def test_number_of_threads_is_checked():

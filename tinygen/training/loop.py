@@ -81,12 +81,11 @@ class _State:
             "counts": self.counts,
             "last": self.last,
             "rng": self.rng.bit_generator.state,
-            "threads": get_num_threads(),
         }
 
     def restore(self, notes: Mapping[str, Any]) -> None:
         names = ("step", "seconds", "sums", "counts", "last")
-        if missing := [name for name in (*names, "rng", "threads") if name not in notes]:
+        if missing := [name for name in (*names, "rng") if name not in notes]:
             raise CheckpointError(f"not a checkpoint of a training run: it does not note its {missing[0]}")
         for name in names:
             setattr(self, name, notes[name])
@@ -125,8 +124,8 @@ def fit(
     out : folder for ``config.json``, ``metrics.csv``, ``checkpoint.safetensors`` and ``summary.json``; without it
         nothing is written
     config : what to note in ``config.json``; on resuming without it, that file stays
-    resume : go on from the checkpoint in ``out``. With as many threads and bounded by ``steps``, the run ends with the
-        same bits as an uninterrupted one.
+    resume : go on from the checkpoint in ``out``. Bounded by ``steps``, the run ends with the same bits as
+        an uninterrupted one.
     preview : called now and then to leave a picture, more often in the beginning
     previews : how often
     quiet : show nothing
@@ -161,8 +160,6 @@ def fit(
         state.restore(notes)
         metrics_file = MetricsFile(run, state.step)
         load(run.checkpoint, model, ema=ema)
-        if notes["threads"] != get_num_threads():
-            bar.say(f"resumed on {get_num_threads()} threads after {notes['threads']}: not the bits of one whole run")
     elif run:
         metrics_file = MetricsFile(run, 0)
     if run and (config is not None or not resume):
