@@ -46,7 +46,7 @@ def cases(draw):
     kernel, stride, dilation = pair(1, 4), pair(1, 3), pair(1, 3)
     padding = (pair(0, 4), pair(0, 4))
     spare = pair(0, 8)
-    size = tuple(max(1, dilation[a] * (kernel[a] - 1) + 1 - sum(padding[a])) + spare[a] for a in (0, 1))
+    size = tuple(max(0, dilation[a] * (kernel[a] - 1) + 1 - sum(padding[a])) + spare[a] for a in (0, 1))
     channels = st.integers(1, 6) | st.sampled_from([0, 8, 16, 17, 32, 35])
     return Case(draw(st.integers(0, 3)), size, draw(channels), draw(channels), kernel, stride, padding, dilation)
 
@@ -65,6 +65,7 @@ SPECIAL = [
     _same((28, 29), c_in=8, c_out=16, stride=2),
     Case(2, (1, 300), 4, 8, (1, 2), (1, 1), ((0, 0), (64, 0)), (1, 64)),  # causal and dilated
     Case(1, (2, 2), 3, 3, (4, 4), (1, 1), ((1, 1), (2, 1)), (1, 1)),  # a kernel larger than the image
+    Case(2, (0, 5), 3, 4, (2, 1), (1, 1), ((1, 2), (0, 0)), (1, 1)),  # nothing but padding
     Case(2, (28, 29), 4, 4, (1, 1), (3, 5), ((0, 0), (0, 0)), (1, 1)),  # pixels that no window meets
 ]
 
