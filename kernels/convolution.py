@@ -152,8 +152,9 @@ def _correlate_few(
                     totals[: col_end - col] = bias[channel]
                     for tap in range(taps.size):
                         at = (source_row * blocks.window_cols + taps[tap]) * columns + tap * c + channel
+                        wanted = products[at :: blocks.step_x * columns]  # a view: its indices cannot be negative
                         for j in range(col_end - col):
-                            totals[j] += products[at + j * blocks.step_x * columns]
+                            totals[j] += wanted[j]
                     for j in range(col_end - col):
                         y[n, i, col + j, channel] = totals[j]
 
