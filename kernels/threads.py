@@ -55,9 +55,9 @@ def set_num_threads(n: int) -> None:
 def run(kernel: Callable[..., Any], nanoseconds: float, *args: Any) -> None:
     """Call ``kernel(worker, workers, *args)`` for every ``worker < workers``, on as many threads as the work is worth.
 
-    The kernel divides its work into tasks by the shapes alone, never by ``workers``, and each worker does a share of
-    the tasks (``for task in range(worker, tasks, workers)``, or those between `share`'s bounds), so that results do
-    not depend on the number of threads.
+    Every worker does a share of the tasks into which the kernel divides its work (``for task in range(worker, tasks,
+    workers)``, or those between `share`'s bounds). What is computed for an element, and in which order, must follow
+    from the shapes alone, so that results do not depend on the number of threads.
 
     Parameters
     ----------
