@@ -1,8 +1,8 @@
 """Convolution of channels-last images and its input gradient, on `multiply_tile` and without a matrix of patches.
 
-**Forward.** In an image padded with zeros, the window of an output pixel meets row i of the kernel in kw * C_in
-numbers whose distances from the window's corner are the same for all pixels, and the weights (kh, kw, C_in, C_out) that
-multiply them are the rows of a matrix with C_out columns. So a tile computes some pixels.
+**Forward.** In an image padded with zeros, an output pixel is a sum over the kh * kw * C_in numbers of its window. They
+lie at the same distances from the window's corner whatever the pixel is, and the weights (kh, kw, C_in, C_out) that
+multiply them are the rows of a matrix with C_out columns. So a tile computes some pixels, for some of the channels.
 
 **Input gradient.** The same correlation, of the cotangent with the kernel flipped and its channels exchanged. With a
 stride s, the input rows ``y = first + s * t`` of one residue meet only the kernel rows i with ``i * dilation = y + top

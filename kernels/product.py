@@ -87,6 +87,7 @@ def multiply(
                 pack(panels, b, begin, depth, group, min(group + GROUP * width, right), width)
                 for at in range(group, min(group + GROUP * width, right), width):
                     lanes = min(width, right - at)
+                    whole = lanes == width
                     if begin == 0 and bias.size > 0:
                         for lane in range(lanes):
                             start[lane] = bias[at + lane]
@@ -97,12 +98,12 @@ def multiply(
                         continue
                     for r in range(0, rows, ROWS):
                         multiply_tile(
-                            c if lanes == width else edge, at if lanes == width else 0,
-                            c_rows if lanes == width else edge_rows, start, 0 if begin == 0 else -1,
+                            c if whole else edge, at if whole else 0, c_rows if whole else edge_rows,
+                            start, 0 if begin == 0 else -1,
                             a.flat, begin * a.column, a_rows, r, a_columns, 0,
                             panels, (at - group) * depth, depth,
                         )  # fmt: skip
-                    if lanes < width:
+                    if not whole:
                         for r in range(rows):
                             for lane in range(lanes):
                                 c[c_rows[r] + at + lane] = edge[r * width + lane]
