@@ -59,6 +59,30 @@ def test_state_makes_a_twin(seed):
     assert np.array_equal(one.eval()(tg.tensor(x)).data, other.eval()(tg.tensor(x)).data)
 
 
+@given(seeds, st.sampled_from([np.float32, np.float64]))
+def test_another_dtype_is_a_copy_that_shares_what_was_shared(seed, dtype):
+    block = Block(np.random.default_rng(seed))
+    block.named["norm"].weight.requires_grad = False
+    before = block.state_dict()
+    other = block.astype(dtype)
+    assert other.shared is other.first and other.training == block.training
+    for (name, p), (same_name, q) in zip(block.named_parameters(), other.named_parameters(), strict=True):
+        assert name == same_name and type(q) is nn.Parameter and p.requires_grad == q.requires_grad
+        assert q.dtype == dtype and np.array_equal(p.data, q.data) and not np.shares_memory(p.data, q.data)
+    for (name, a), (_, b) in zip(block.named_buffers(), other.named_buffers(), strict=True):
+        assert b.dtype == dtype and np.array_equal(a, b) and not np.shares_memory(a, b), name
+    x = np.random.default_rng(seed).normal(size=(5, 3))
+    assert other(x.astype(dtype)).dtype == dtype
+    assert all(np.array_equal(value, before[name]) for name, value in block.state_dict().items())
+
+
+def test_another_dtype_leaves_whole_numbers_and_flags_alone():
+    holder = Block(np.random.default_rng(0))
+    holder.order, holder.pair[1].seen = np.arange(3), np.zeros((), bool)
+    kinds = {name: b.dtype.kind for name, b in holder.astype(np.float64).named_buffers()}
+    assert (kinds["order"], kinds["pair.1.seen"]) == ("i", "b")
+
+
 @pytest.mark.parametrize("fault", ["missing", "unknown", "shape", "dtype", "generator"])
 def test_unfit_state_changes_nothing(fault):
     rng = np.random.default_rng(0)

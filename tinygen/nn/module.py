@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from tinygen.autograd import Tensor, no_grad
 from tinygen.autograd.context import module_path
@@ -128,6 +128,25 @@ class Module:
         for p in self.parameters():
             p.requires_grad = requires_grad
         return self
+
+    def astype(self, dtype: DTypeLike) -> Self:
+        """A deep copy with floating parameters and buffers in another dtype, in whatever attribute they are held.
+
+        Optimizers keep the dtype that they were made with: make them anew. Gradients are not copied.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from tinygen import nn
+        >>> layer = nn.Linear(2, 3, np.random.default_rng(0))
+        >>> layer.astype(np.float64)(np.ones((1, 2))).dtype
+        dtype('float64')
+        """
+        memo: dict[int, Any] = {id(b): b.astype(dtype) for b in self.buffers() if b.dtype.kind == "f"}
+        for p in self.parameters():
+            memo[id(p)] = Parameter(p.data.astype(dtype))
+            memo[id(p)].requires_grad = p.requires_grad
+        return copy.deepcopy(self, memo)  # which takes what the memo holds for the copy of what it met before
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of parameters and buffers by dotted name; a generator is its state as JSON text in bytes."""
