@@ -4,10 +4,14 @@ A checker returns None for a pass, raises an AssertionError that says what is wr
 hypothesis draws another example. The functions under test may come from any engine; those of tinygen need no adapter.
 """
 
+from hypothesis import strategies as st
+
+from tinygen.autograd import Tensor
 from tinygen.testing.contracts import check_contract, check_kernel, check_state_roundtrip
 from tinygen.testing.domains import arguments, bind
 from tinygen.testing.flows import check_autoregressive, check_bijection, check_density
 from tinygen.testing.gradients import check_adjoint, check_subgradient, check_taylor, check_vjp
+from tinygen.testing.modules import FAMILIES, bijections, parameters
 from tinygen.testing.strategies import LAYOUTS, Layout, arrays, broadcast_args, layouts, rngs, shapes, tensors
 from tinygen.testing.verdicts import (
     BijectionError,
@@ -21,6 +25,7 @@ from tinygen.testing.verdicts import (
 )
 
 __all__ = [
+    "FAMILIES",
     "LAYOUTS",
     "BijectionError",
     "CheckError",
@@ -32,6 +37,7 @@ __all__ = [
     "arguments",
     "arrays",
     "assert_close",
+    "bijections",
     "bind",
     "broadcast_args",
     "check_adjoint",
@@ -46,7 +52,10 @@ __all__ = [
     "check_vjp",
     "layouts",
     "mostly_conclusive",
+    "parameters",
     "rngs",
     "shapes",
     "tensors",
 ]
+
+st.register_type_strategy(Tensor, tensors(st.sampled_from(["float64", "float32"]), shapes()))
