@@ -33,6 +33,22 @@ class DensityError(CheckError):
     """A density does not integrate to one."""
 
 
+class DivergenceError(CheckError):
+    """A Kullback-Leibler divergence is not the mean logarithm of the ratio of the densities."""
+
+
+class SamplerError(CheckError):
+    """A sampler does not draw from the distribution that it should."""
+
+
+class DiffusionError(CheckError):
+    """A table, a closed form or a sampling step is not that of the chain."""
+
+
+class OptimizerError(CheckError):
+    """An optimizer does not follow its rule, touches what it must not, or does not continue from its state."""
+
+
 class Inconclusive(UnsatisfiedAssumption):
     """The reference cannot judge this example; hypothesis draws another. See `mostly_conclusive`."""
 
