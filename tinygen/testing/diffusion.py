@@ -1,0 +1,333 @@
+"""Noise schedules, and the checker of diffusion processes: the chain of DDPM, and the steps of DDIM."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, Protocol
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.errors import InvalidArgument
+from hypothesis.strategies import SearchStrategy
+
+from tinygen.testing.verdicts import CheckError, DiffusionError, as_array, assert_close, conclude, generator
+
+FALSE_ALARM = 1e-6
+LAWS = 4  # noises that are judged by statistics in one check
+NOISE = (2, 128, 256)  # calls, examples in each, entries of each
+QUANTILES = np.arange(1, 32) / 32
+
+
+def schedules(T: int | SearchStrategy[int]) -> SearchStrategy[np.ndarray]:
+    """Noise schedules β_1 … β_T, ``(T,)`` in float64, that leave at most 1 % of the signal's power: Π (1-β) <= 0.01.
+
+    Any shape is drawn, and the two that people use: linear (Ho et al. 2020, section 4, times 1000/T; from T = 21 on, as
+    β would pass 1 before), and cosine (Nichol and Dhariwal 2021, eq. 17).
+
+    Parameters
+    ----------
+    T : how many steps, at least 1, or a strategy that says how many
+
+    Raises
+    ------
+    hypothesis.errors.InvalidArgument : T is not a whole number from 1 on; at once if it is a value
+
+    Examples
+    --------
+    >>> from hypothesis import given, strategies as st
+    >>> from tinygen.models.ddpm import NoiseSchedule
+    >>> from tinygen.testing import check_diffusion, rngs, schedules
+    >>> @given(schedules(st.integers(1, 30)).map(NoiseSchedule), rngs())
+    ... def test_diffusion(process, rng):
+    ...     check_diffusion(process, rng=rng)
+    >>> test_diffusion()
+    """
+    return T.flatmap(_schedules) if isinstance(T, SearchStrategy) else _schedules(T)
+
+
+def _schedules(steps: int) -> SearchStrategy[np.ndarray]:
+    if not isinstance(steps, int | np.integer) or steps < 1:
+        raise InvalidArgument(f"schedules: T={steps!r} is not a number of steps, which is a whole number from 1 on")
+    rates = st.lists(st.integers(1, 100), min_size=steps, max_size=steps).map(np.array)
+    total = st.integers(5, 12)  # -log Π (1-β), in nats; log 100 = 4.6
+    anything = st.builds(lambda rate, total: -np.expm1(-total * rate / rate.sum()), rates, total)
+    cosine = np.cos((np.arange(steps + 1) / steps + 0.008) / 1.008 * math.pi / 2) ** 2
+    usual = [np.minimum(1 - cosine[1:] / cosine[:-1], 0.999)]
+    if steps > 20:
+        usual.append(np.linspace(1e-4, 0.02, steps) * 1000 / steps)
+    return st.one_of(anything, st.sampled_from(usual).map(np.copy))
+
+
+class DiffusionProcess(Protocol):
+    """What `check_diffusion` calls. Whatever is named or written otherwise is wrapped in a class that has these.
+
+    Arrays are float64, except that a process may compute in float32 and return that: the tolerances follow. The
+    entries of x are treated alike, so that any shape ``(N, ...)`` will do. Nothing is clipped.
+
+    Attributes
+    ----------
+    steps : T
+    beta, alpha_bar, posterior_var : tables ``(T + 1,)`` *whose index is t*. x_0 are the data and x_1 is the first noisy
+        state, x_t = √(1-β_t) x_{t-1} + √β_t ε, so β_0 = 0, ᾱ_0 = 1 and β̃_0 = 0. Here ᾱ_t is the share of the signal's
+        power in x_t, and β̃_t the variance of q(x_{t-1} | x_t, x_0).
+    """
+
+    steps: int
+    beta: np.ndarray
+    alpha_bar: np.ndarray
+    posterior_var: np.ndarray
+
+    def diffuse(self, x0: np.ndarray, t: Any, eps: np.ndarray) -> np.ndarray:
+        """The draw from q(x_t | x_0) that has the noise eps; t from 0 to T, a number or ``(N,)``, one per example."""
+
+    def posterior_mean(self, x0: np.ndarray, x: np.ndarray, t: int) -> np.ndarray:
+        """The mean of q(x_{t-1} | x_t = x, x_0 = x0), t from 1 to T."""
+
+    def step(self, x0: np.ndarray, x: np.ndarray, t: int, s: int, eta: float, rng: np.random.Generator) -> np.ndarray:
+        """A draw of x_s given x_t = x, 0 <= s < t <= T, if the data were x0; all that is random comes from ``rng``.
+
+        Of the noise in x_s, variance σ² = η² (1-ᾱ_s)/(1-ᾱ_t) (1-ᾱ_t/ᾱ_s) is fresh, and the rest is that of x_t (Song et
+        al. 2021, eq. 12 and 16).
+        """
+
+
+def check_diffusion(process: DiffusionProcess, *, rng: np.random.Generator | None = None) -> None:
+    """Check tables, closed form, posterior and sampling steps of a diffusion process against the chain that β defines.
+
+    The chain is iterated in float64 from β; all else must follow from it. The tables hold ᾱ and β̃ for each t;
+    ``diffuse`` has the mean and the variance of the chain; the posterior is Bayes' rule. Steps are judged for each t to
+    s = t - 1 and to one s at random, for η = 0, 1 and one between: they have the right mean for any x_0 and x_t, hence,
+    with the right σ, the right marginal at s; η = 1 and s = t - 1 is the posterior; η = 0 draws nothing, nor does the
+    last step, to s = 0.
+
+    All of this is compared to within rounding, for the noise is the same in two calls that are given generators in the
+    same state. Only the noise's own law is judged by statistics: of four steps, in 65,536 entries each, its variance
+    and its independence between calls, examples and entries (by χ² bounds, Laurent and Massart 2000, lemma 1) and its
+    distribution (Massart 1990). Together they reject a right process in at most one check of 10⁶. A σ that is wrong by
+    3.5 % in a step that is looked at, and a distribution off by 0.025 at some quantile k/32, pass as rarely.
+
+    Parameters
+    ----------
+    process : see `DiffusionProcess`
+    rng : draws the arrays, jumps and η, and the generators that the process is given
+
+    Raises
+    ------
+    DiffusionError : naming t, s and η, both values and the error that is allowed
+    TypeError : the process lacks something
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinygen.models.ddpm import NoiseSchedule
+    >>> from tinygen.testing import check_diffusion
+    >>> class Noisy(NoiseSchedule):
+    ...     def step(self, x0, x, t, s, eta, rng):
+    ...         return super().step(x0, x, t, s, eta, rng) + eta * 0.1 * rng.standard_normal(x.shape)
+    >>> check_diffusion(NoiseSchedule(np.full(9, 0.5)))
+    >>> check_diffusion(Noisy(np.full(9, 0.5)))
+    Traceback (most recent call last):
+        ...
+    tinygen.testing.verdicts.DiffusionError: step from t=1 to s=0 with eta=1: noise where there must be none: ...
+    """
+    needs = ("steps", "beta", "alpha_bar", "posterior_var", "diffuse", "posterior_mean", "step")
+    lacks = [name for name in needs if not hasattr(process, name)]
+    if lacks:
+        raise TypeError(f"check_diffusion: {type(process).__name__} lacks {', '.join(lacks)}; see DiffusionProcess")
+    rng = generator(rng)
+    verdict = None
+    try:
+        chain = _Chain.of(process)
+        _check_tables(process, chain)
+        _check_diffuse(process, chain, rng)
+        _check_posterior(process, chain, rng)
+        _check_means(process, chain, rng)
+        _check_noises(process, chain, rng)
+    except CheckError as error:
+        verdict = DiffusionError(str(error))
+    conclude(verdict)
+
+
+# ------------------------------------------------------------------------------------------------------------ machinery
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """The truth: x_t has mean ``signal[t]`` x_0 and variance ``var[t]``; also, how far rounding may lead from it.
+
+    Attributes
+    ----------
+    error : of 1-ᾱ_t as a process has it, ``(T + 1,)``: rounding of β and of t products, in the process's precision
+    """
+
+    beta: np.ndarray
+    signal: np.ndarray
+    var: np.ndarray
+    eps: float
+    error: np.ndarray
+
+    @classmethod
+    def of(cls, process: DiffusionProcess) -> "_Chain":
+        steps = process.steps
+        tables = [np.asarray(t) for t in (process.beta, process.alpha_bar, process.posterior_var)]
+        for name, table in zip(("beta", "alpha_bar", "posterior_var"), tables, strict=True):
+            if table.shape != (steps + 1,) or table.dtype.kind != "f":
+                raise CheckError(
+                    f"{name} is {table.dtype} {table.shape}, not floats of shape (T + 1,) = {(steps + 1,)} with index t"
+                )
+        beta = tables[0].astype(np.float64)
+        if beta[0] != 0 or not ((beta[1:] > 0) & (beta[1:] < 1)).all():
+            raise CheckError(f"beta must be 0 at t=0 and between 0 and 1 from t=1 on, got {beta!r}")
+        moments = [(1.0, 0.0)]
+        for b in beta[1:].tolist():
+            mean, var = moments[-1]
+            moments.append((math.sqrt(1 - b) * mean, (1 - b) * var + b))
+        signal, var = np.array(moments).T
+        made = as_array(process.diffuse(np.ones((1, 1)), steps, np.ones((1, 1))))
+        eps = max(float(np.finfo(a.dtype).eps) for a in (*tables, made))
+        return cls(beta, signal, var, eps, 4 * eps * np.arange(1, steps + 2))
+
+    def step(self, t: int, s: int, eta: float) -> "_Step":
+        """Bayes' rule on the chain whose one step leads from s to t gives σ² for η = 1; a smaller σ keeps more of ε."""
+        fresh = self.var[t] - (self.signal[t] / self.signal[s]) ** 2 * self.var[s]
+        var = float(eta**2 * fresh * self.var[s] / self.var[t])
+        kept = max(float(self.var[s]) - var, 0.0)
+        slope = math.sqrt(kept / self.var[t])
+        off = float(self.error[t])
+        slope_error = _root_error(kept, 4 * off) / math.sqrt(self.var[t]) + slope * off / float(self.var[t])
+        return _Step(
+            f"step from t={t} to s={s} with eta={eta:.4g}",
+            float(self.signal[s] - slope * self.signal[t]),
+            slope,
+            16 * self.eps + slope_error,
+            math.sqrt(var),
+            _root_error(var, 3 * off),
+        )
+
+
+@dataclass(frozen=True)
+class _Step:
+    """The law of x_s, mean ``of_x0`` x_0 + ``of_x`` x_t and standard deviation ``sd``, and the errors allowed."""
+
+    what: str
+    of_x0: float
+    of_x: float
+    mean_error: float
+    sd: float
+    sd_error: float
+
+
+def _root_error(value: float | np.ndarray, error: float | np.ndarray) -> Any:
+    """How far √ is off if ``value`` is off by ``error``."""
+    return np.minimum(np.sqrt(error), error / np.sqrt(np.maximum(value, np.finfo(np.float64).tiny)))
+
+
+def _values(result: Any) -> np.ndarray:
+    return as_array(result).astype(np.float64)
+
+
+def _check_tables(process: DiffusionProcess, chain: _Chain) -> None:
+    power, var, error, ulp = chain.signal**2, chain.var, chain.error, 16 * chain.eps
+    assert_close(_values(process.alpha_bar), power, error=error * power, rtol=ulp, what="alpha_bar, of index t")
+    posterior = np.zeros_like(var)
+    posterior[1:] = chain.beta[1:] * var[:-1] / var[1:]  # 1 / ((1-β)/β + 1/var), as var_t = β + (1-β) var_{t-1}
+    allowed = np.zeros_like(var)
+    allowed[1:] = 2 * error[1:] * chain.beta[1:] / var[1:]
+    assert_close(_values(process.posterior_var), posterior, error=allowed, rtol=ulp, what="posterior_var, of index t")
+
+
+def _check_diffuse(process: DiffusionProcess, chain: _Chain, rng: np.random.Generator) -> None:
+    times = np.arange(process.steps + 1)
+    x0, eps = rng.standard_normal((2, len(times), 3))
+    expected = chain.signal[:, None] * x0 + np.sqrt(chain.var)[:, None] * eps
+    allowed = chain.error[:, None] * np.abs(x0) + _root_error(chain.var, chain.error)[:, None] * np.abs(eps)
+    allowed += 16 * chain.eps * (np.abs(x0) + np.abs(eps))
+    for t in times.tolist():
+        at = slice(t, t + 1)
+        found = _values(process.diffuse(x0[at], t, eps[at]))
+        assert_close(found, expected[at], error=allowed[at], rtol=0.0, what=f"diffuse at t={t}")
+    found = _values(process.diffuse(x0, times, eps))
+    assert_close(found, expected, error=allowed, rtol=0.0, what="diffuse at t=0 … T, one for each row")
+
+
+def _check_posterior(process: DiffusionProcess, chain: _Chain, rng: np.random.Generator) -> None:
+    for t in range(1, process.steps + 1):
+        x0, x = rng.standard_normal((2, 2, 3))
+        beta, before, now = chain.beta[t], chain.var[t - 1], chain.var[t]
+        of_x0, of_x = chain.signal[t - 1] * beta / now, math.sqrt(1 - beta) * before / now
+        allowed = (4 * chain.error[t] / now + 16 * chain.eps) * (np.abs(x0) + np.abs(x))
+        found = _values(process.posterior_mean(x0, x, t))
+        assert_close(found, of_x0 * x0 + of_x * x, error=allowed, rtol=0.0, what=f"posterior_mean at t={t}")
+
+
+def _check_means(process: DiffusionProcess, chain: _Chain, rng: np.random.Generator) -> None:
+    for t in range(1, process.steps + 1):
+        for s in {t - 1, int(rng.integers(t))}:
+            for eta in (1.0, float(rng.uniform(0.1, 0.9)), 0.0):
+                law, seed = chain.step(t, s, eta), int(rng.integers(2**32))
+                zero = np.zeros((2, 3))
+                noise = _values(process.step(zero, zero, t, s, eta, np.random.default_rng(seed)))
+                if eta == 0 or s == 0:
+                    what = f"{law.what}: noise where there must be none"
+                    assert_close(noise, zero, error=8 * law.sd_error, what=what)
+                again = _values(process.step(zero, zero, t, s, eta, np.random.default_rng(seed)))
+                if noise.tobytes() != again.tobytes():
+                    raise CheckError(f"{law.what}: x_s is {again!r} and was {noise!r}: its noise is not all from rng")
+                x0, x = rng.standard_normal((2, 2, 3))
+                moved = _values(process.step(x0, x, t, s, eta, np.random.default_rng(seed))) - noise
+                allowed = law.mean_error * (np.abs(x0) + np.abs(x)) + 16 * chain.eps * np.abs(noise)
+                what = f"{law.what}: the mean, {law.of_x0:.6g} x_0 + {law.of_x:.6g} x_t"
+                assert_close(moved, law.of_x0 * x0 + law.of_x * x, error=allowed, rtol=0.0, what=what)
+
+
+def _check_noises(process: DiffusionProcess, chain: _Chain, rng: np.random.Generator) -> None:
+    for law, t, s, eta in _noisy_steps(chain, rng):
+        zero, child = np.zeros(NOISE[1:]), np.random.default_rng(int(rng.integers(2**32)))
+        z = np.stack([_values(process.step(zero, zero, t, s, eta, child)) for _ in range(NOISE[0])]) / law.sd
+        _check_standard_normal(z, law)
+
+
+def _noisy_steps(chain: _Chain, rng: np.random.Generator) -> Iterator[tuple[_Step, int, int, float]]:
+    """Up to `LAWS` steps with noise of known size: by one and longer, η = 1 and less, from near the data and not."""
+    last = len(chain.beta) - 1
+    if last < 2:
+        return
+    for t in (2, int(rng.integers(2, last + 1))):
+        for s, eta in ((t - 1, 1.0), (int(rng.integers(1, t)), float(rng.uniform(0.1, 0.9)))):
+            law = chain.step(t, s, eta)
+            if law.sd_error < 1e-3 * law.sd:
+                yield law, t, s, eta
+
+
+def _check_standard_normal(z: np.ndarray, law: _Step) -> None:
+    """Judge noise that has been divided by σ. Ten bounds for each law, each broken with probability e^-x at most."""
+    x = math.log(10 * LAWS / FALSE_ALARM)
+    low, high = _chi_square(z.size, x)
+    power = float(np.mean(z**2))
+    for axis, name in enumerate(("calls", "examples", "entries")):
+        # Sums of k independent entries have k times their power. Divided by the power, σ does not matter.
+        least, most = _chi_square(z.size // z.shape[axis], x)
+        ratio = float(np.mean(z.sum(axis=axis) ** 2)) / z.shape[axis] / power if power else 0.0
+        if not least / high <= ratio <= most / low:
+            raise CheckError(
+                f"{law.what}: the noise of different {name} is not independent: the power of its sums is {ratio:.4g} "
+                f"of the sum of powers, expected 1, from {least / high:.4g} to {most / low:.4g}"
+            )
+    sd = math.sqrt(power)
+    least, most = math.sqrt(low) - law.sd_error / law.sd, math.sqrt(high) + law.sd_error / law.sd
+    if not least <= sd <= most:
+        raise CheckError(
+            f"{law.what}: the noise has standard deviation {sd * law.sd:.6g}, expected {law.sd:.6g}, from "
+            f"{least * law.sd:.6g} to {most * law.sd:.6g} in {z.size} entries"
+        )
+    allowed = math.sqrt(x / (2 * z.size)) + law.sd_error / law.sd
+    for q in QUANTILES.tolist():
+        share = np.count_nonzero(z <= NormalDist().inv_cdf(q)) / z.size
+        if abs(share - q) > allowed:
+            raise CheckError(f"{law.what}: {share:.4g} of the noise is below the normal quantile {q} ± {allowed:.2g}")
+
+
+def _chi_square(n: int, x: float) -> tuple[float, float]:
+    """Bounds of χ²_n / n that each hold but with probability e^-x (Laurent and Massart 2000, lemma 1)."""
+    return 1 - 2 * math.sqrt(x / n), 1 + 2 * math.sqrt(x / n) + 2 * x / n
