@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygen as tg
-from tests.bijections.support import scrambled
+from tinygen import bijections as public
 from tinygen import nn
 from tinygen.bijections import (
     ActNorm,
-    AdditiveCoupling,
     AffineCoupling,
     Bijection,
     Chain,
+    Coupling,
     Flatten,
     Inverse,
     Logit,
@@ -24,69 +24,51 @@ from tinygen.bijections import (
     Reverse,
 )
 from tinygen.errors import DataError, ShapeError
-from tinygen.testing import check_bijection, check_state_roundtrip, mostly_conclusive
+from tinygen.testing import (
+    FAMILIES,
+    bijections,
+    check_bijection,
+    check_state_roundtrip,
+    mostly_conclusive,
+    parameters,
+    rngs,
+)
+from tinygen.testing.modules import Family, additive_coupling, affine_coupling, permute, reverse
 
 Array = np.ndarray
-Make = Callable[[int, np.random.Generator], Bijection]
 seeds = st.integers(0, 2**32 - 1)
 
-
-def conditioner(rng: np.random.Generator) -> Callable[[int, int], nn.Module]:
-    return lambda c_in, c_out: nn.MLP([c_in, 6, c_out], rng, "tanh", last_init=nn.init.zeros)
-
-
-def additive(dim: int, rng: np.random.Generator) -> Bijection:
-    return AdditiveCoupling(dim, conditioner(rng))
+ELSEWHERE = {Logit, Flatten}  # not maps of R^D to itself: tested below
+BASES = {Bijection, Coupling}  # tested by what inherits from them
+COMPOSE = {Chain, Inverse}  # part of every composition
+KEEP_VOLUME = (additive_coupling, permute, reverse)
 
 
-def affine(dim: int, rng: np.random.Generator) -> Bijection:
-    return AffineCoupling(dim, conditioner(rng), bound=0.8)
+def test_every_bijection_is_tested() -> None:
+    """A new one belongs in FAMILIES, or, with a test of its own, in ELSEWHERE."""
+    rng = np.random.default_rng(0)
+    made = {type(m) for family in FAMILIES for m in family(3, rng).modules() if isinstance(m, Bijection)}
+    assert {getattr(public, name) for name in public.__all__} == made | ELSEWHERE | BASES | COMPOSE
 
 
-def actnorm(dim: int, rng: np.random.Generator) -> Bijection:
-    return ActNorm(dim)
-
-
-def permute(dim: int, rng: np.random.Generator) -> Bijection:
-    """A rotation, which differs from its inverse in three dimensions or more."""
-    return Permute(np.roll(np.arange(dim), 1))
-
-
-def reverse(dim: int, rng: np.random.Generator) -> Bijection:
-    return Reverse()
-
-
-def chain(dim: int, rng: np.random.Generator) -> Bijection:
-    """Layers that do not commute: a log-determinant that is taken at a wrong point shows."""
-    return Chain(affine(dim, rng), permute(dim, rng), actnorm(dim, rng), affine(dim, rng), reverse(dim, rng))
-
-
-def inverse(dim: int, rng: np.random.Generator) -> Bijection:
-    return Chain(Inverse(chain(dim, rng)), affine(dim, rng))
-
-
-LEARNED: dict[str, Make] = {f.__name__: f for f in (affine, actnorm, chain, inverse)}
-KEEP_VOLUME: dict[str, Make] = {f.__name__: f for f in (additive, permute, reverse)}
-
-
-@pytest.mark.parametrize("dim", [1, 2, 3, 5])
-@pytest.mark.parametrize("make", LEARNED.values(), ids=LEARNED)
+@pytest.mark.parametrize(
+    ("family", "dim"),
+    [(family, dim) for family in FAMILIES for dim in (1, 2, 3, 5) if dim > 1 or family not in KEEP_VOLUME],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
 @mostly_conclusive
 @settings(max_examples=4)
-@given(seed=seeds)
-def test_learned_bijections(make: Make, dim: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    check_bijection(scrambled(make(dim, rng), rng), rng.standard_normal((3, dim)), rng=rng)
+@given(data=st.data(), rng=rngs())
+def test_each_family(family: Family, dim: int, data: st.DataObject, rng: np.random.Generator) -> None:
+    check_bijection(data.draw(parameters(family(dim, rng))), rng.standard_normal((3, dim)), rng=rng)
 
 
 @pytest.mark.parametrize("dim", [2, 3, 5])
-@pytest.mark.parametrize("make", KEEP_VOLUME.values(), ids=KEEP_VOLUME)
 @mostly_conclusive
-@settings(max_examples=4)
-@given(seed=seeds)
-def test_bijections_that_keep_volume(make: Make, dim: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    check_bijection(scrambled(make(dim, rng), rng), rng.standard_normal((3, dim)), rng=rng)
+@settings(max_examples=15)
+@given(data=st.data(), rng=rngs())
+def test_compositions(dim: int, data: st.DataObject, rng: np.random.Generator) -> None:
+    check_bijection(data.draw(bijections(dim)), rng.standard_normal((3, dim)), rng=rng)
 
 
 @pytest.mark.parametrize("dim", [1, 3])
@@ -103,24 +85,23 @@ def test_logit(dim: int, seed: int) -> None:
 @pytest.mark.parametrize("channels", [2, 3])
 @mostly_conclusive
 @settings(max_examples=3)
-@given(seed=seeds)
-def test_images(channels: int, seed: int) -> None:
+@given(data=st.data(), rng=rngs())
+def test_images(channels: int, data: st.DataObject, rng: np.random.Generator) -> None:
     """Couplings on channels with a convolution for conditioner; ActNorm counts its scale once for each pixel."""
-    rng = np.random.default_rng(seed)
     couplings = [
         AffineCoupling(channels, lambda c_in, c_out: nn.Conv2d(c_in, c_out, 3, rng, padding=1), bound=0.8)
         for _ in range(2)
     ]
     b = Chain(Logit(), couplings[0], Reverse(), ActNorm(channels), couplings[1], Flatten((2, 2, channels)))
-    check_bijection(scrambled(b, rng), rng.uniform(0.01, 0.99, (2, 2, 2, channels)), rng=rng)
+    x = rng.uniform(0.01, 0.99, (2, 2, 2, channels))
+    check_bijection(data.draw(parameters(b)), x, rng=rng)
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3, 5])
 @settings(max_examples=3)
-@given(seed=seeds)
-def test_inverse_swaps_directions(dim: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    b = scrambled(chain(dim, rng), rng)
+@given(data=st.data(), rng=rngs())
+def test_inverse_swaps_directions(dim: int, data: st.DataObject, rng: np.random.Generator) -> None:
+    b = data.draw(bijections(dim))
     x = rng.standard_normal((3, dim))
     for swapped, plain in zip((Inverse(b)(x), Inverse(b).inverse(x)), (b.inverse(x), b(x)), strict=True):
         np.testing.assert_array_equal(swapped[0].data, plain[0].data)
@@ -128,11 +109,10 @@ def test_inverse_swaps_directions(dim: int, seed: int) -> None:
 
 
 @settings(max_examples=5)
-@given(seed=seeds, dim=st.integers(1, 5))
-def test_log_scale_is_softly_bounded(seed: int, dim: int) -> None:
+@given(data=st.data(), rng=rngs(), dim=st.integers(1, 5))
+def test_log_scale_is_softly_bounded(data: st.DataObject, rng: np.random.Generator, dim: int) -> None:
     """Parameters of 1e4 leave scales within e^±B, and the way back finite."""
-    rng = np.random.default_rng(seed)
-    b = scrambled(affine(dim, rng), rng, 1e4)
+    b = data.draw(parameters(affine_coupling(dim, rng), scale=1e4))
     x = rng.standard_normal((20, dim))
     z, log_det = b(x)
     transformed = dim - dim // 2
@@ -144,16 +124,15 @@ def test_log_scale_is_softly_bounded(seed: int, dim: int) -> None:
 def test_zero_last_layers_start_at_the_identity() -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((4, 3)).astype(np.float32)
-    for make in (additive, affine):
-        z, log_det = make(3, rng)(x)
+    for family in (additive_coupling, affine_coupling):
+        z, log_det = family(3, rng)(x)
         np.testing.assert_array_equal(z.data, x)
         np.testing.assert_array_equal(log_det.data, 0)
 
 
-@pytest.mark.parametrize("make", (LEARNED | KEEP_VOLUME).values(), ids=LEARNED | KEEP_VOLUME)
-def test_float32_stays(make: Make) -> None:
-    rng = np.random.default_rng(0)
-    b = make(3, rng)
+@settings(max_examples=15)
+@given(b=bijections(3, dtype=np.float32), rng=rngs())
+def test_float32_stays(b: Bijection, rng: np.random.Generator) -> None:
     x = rng.standard_normal((4, 3)).astype(np.float32)
     for value in (*b(x), *b.inverse(x)):
         assert value.dtype == np.float32
@@ -230,8 +209,12 @@ def test_actnorm_learns_nothing_from_an_empty_batch() -> None:
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
-        (lambda rng: affine(3, rng)(np.zeros((2, 4), np.float32)), ShapeError, "D=4 in (N,...,D)=(2, 4) but dim=3"),
-        (lambda rng: affine(0, rng), ShapeError, "dim=0"),
+        (
+            lambda rng: affine_coupling(3, rng)(np.zeros((2, 4), np.float32)),
+            ShapeError,
+            "D=4 in (N,...,D)=(2, 4) but dim=3",
+        ),
+        (lambda rng: affine_coupling(0, rng), ShapeError, "dim=0"),
         (lambda rng: ActNorm(3)(np.zeros((2, 1), np.float32)), ShapeError, "D=1 in (N,...,D)=(2, 1) but dim=3"),
         (lambda rng: Permute([0, 0, 1]), ShapeError, "each of 0 to D-1 once"),
         (lambda rng: Permute([1, 0])(np.zeros((2, 3))), ShapeError, "order has 2"),

@@ -9,45 +9,45 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygen as tg
-from tests.bijections.support import scrambled
 from tinygen import data, nn
 from tinygen.bijections import AffineCoupling, Chain, Inverse, Reverse
 from tinygen.distributions import Mixture, Normal
 from tinygen.errors import DataError
 from tinygen.models.flow import Flow, bits_per_dim, dequantize, realnvp
-from tinygen.testing import check_density, check_state_roundtrip, mostly_conclusive
+from tinygen.testing import check_density, check_state_roundtrip, mostly_conclusive, parameters, rngs
 
 seeds = st.integers(0, 2**32 - 1)
 FALSE_ALARM = 1e-6
 
 
 def smooth_flow(rng: np.random.Generator, dim: int = 2) -> Flow:
-    """Of smooth conditioners, in float64, over a base that is not symmetric."""
+    """Of smooth conditioners, over a base that is not symmetric."""
 
     def conditioner(c_in: int, c_out: int) -> nn.Module:
         return nn.MLP([c_in, 6, c_out], rng, "tanh")
 
     couplings = [AffineCoupling(dim, conditioner, bound=0.5) for _ in range(3)]
     base = Mixture(np.log([0.3, 0.7]), Normal(np.array([[-1.0] * dim, [1.0] * dim]), np.full((2, dim), 0.8)))
-    return scrambled(Flow(base, Chain(couplings[0], Reverse(), couplings[1], Reverse(), Inverse(couplings[2]))), rng)
+    return Flow(base, Chain(couplings[0], Reverse(), couplings[1], Reverse(), Inverse(couplings[2])))
+
+
+smooth_flows = parameters(rngs().map(smooth_flow))
 
 
 @mostly_conclusive
 @settings(max_examples=2)
-@given(seed=seeds)
-def test_density_integrates_to_one(seed: int) -> None:
-    check_density(smooth_flow(np.random.default_rng(seed)))
+@given(flow=smooth_flows)
+def test_density_integrates_to_one(flow: Flow) -> None:
+    check_density(flow)
 
 
 @settings(max_examples=3)
-@given(seed=seeds)
-def test_samples_follow_the_density(seed: int) -> None:
+@given(flow=smooth_flows, rng=rngs())
+def test_samples_follow_the_density(flow: Flow, rng: np.random.Generator) -> None:
     """Shares of cells against the density's own mass there, by the midpoint rule: to 1e-3.
 
     A share is a mean of numbers in [0, 1]: Hoeffding's inequality bounds its error for any n.
     """
-    rng = np.random.default_rng(seed)
-    flow = smooth_flow(rng)
     first = flow.sample(2_000, rng)
     sides = [np.linspace(low - 2, high + 2, 500) for low, high in zip(first.min(0), first.max(0), strict=True)]
     grid = np.stack(np.meshgrid(*sides, indexing="ij"), -1).reshape(-1, 2)
@@ -64,25 +64,23 @@ def test_samples_follow_the_density(seed: int) -> None:
 
 @pytest.mark.parametrize("dim", [1, 2, 3, 5])
 @settings(max_examples=3)
-@given(seed=seeds)
-def test_gradient_of_the_loss(dim: int, seed: int) -> None:
+@given(data=st.data(), rng=rngs())
+def test_gradient_of_the_loss(dim: int, data: st.DataObject, rng: np.random.Generator) -> None:
     """All parameters of couplings and normalisations together, along a random direction, against differences."""
-    rng = np.random.default_rng(seed)
-    flow = scrambled(realnvp((dim,), rng, couplings=3, hidden=(5,)), rng, 0.3)
+    flow = data.draw(parameters(realnvp((dim,), rng, couplings=3, hidden=(5,)), scale=0.3))
     for module in flow.modules():
         if isinstance(module, nn.Linear) and module.activation == "relu":
             module.activation = "tanh"  # differences need smooth conditioners
     x = rng.standard_normal((6, dim))
-    flow.base.mean, flow.base.std = np.zeros(dim), np.ones(dim)
-    parameters = list(flow.parameters())
-    direction = [rng.standard_normal(p.shape) for p in parameters]
+    trained = list(flow.parameters())
+    direction = [rng.standard_normal(p.shape) for p in trained]
     weight = rng.standard_normal(6)
-    gradients = tg.grad(tg.sum(flow.log_prob(x) * weight), parameters)
+    gradients = tg.grad(tg.sum(flow.log_prob(x) * weight), trained)
     slope = sum(float((g.data * v).sum()) for g, v in zip(gradients, direction, strict=True))
-    start = [p.data for p in parameters]
+    start = [p.data for p in trained]
 
     def value(h: float) -> float:
-        for p, a, v in zip(parameters, start, direction, strict=True):
+        for p, a, v in zip(trained, start, direction, strict=True):
             p.data = a + h * v
         return float(flow.log_prob(x).data @ weight)
 
@@ -92,12 +90,10 @@ def test_gradient_of_the_loss(dim: int, seed: int) -> None:
 
 
 @settings(max_examples=3)
-@given(seed=seeds)
-def test_image_density_includes_its_preparation(seed: int) -> None:
+@given(data=st.data(), rng=rngs())
+def test_image_density_includes_its_preparation(data: st.DataObject, rng: np.random.Generator) -> None:
     """One-pixel images: all mass lies between the images of -∞ and ∞, in the units of pixels."""
-    rng = np.random.default_rng(seed)
-    flow = scrambled(realnvp((1, 1, 1), rng, couplings=2, hidden=(4,)), rng)
-    flow.base.mean, flow.base.std = np.zeros(1), np.ones(1)
+    flow = data.draw(parameters(realnvp((1, 1, 1), rng, couplings=2, hidden=(4,))))
     x = flow.bijection.inverse(np.linspace(-8, 8, 4001)[:, None])[0].data.ravel()
     x = x[(x > 0) & (x < 1)]  # Logit takes pixels only
     mass = np.trapezoid(np.exp(flow.log_prob(x[:, None, None, None]).data), x)

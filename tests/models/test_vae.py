@@ -16,11 +16,6 @@ seeds = st.integers(0, 2**32 - 1)
 few = settings(max_examples=10)
 
 
-def to_float64(module: nn.Module) -> None:
-    for p in module.parameters():
-        p.data = p.data.astype(np.float64)
-
-
 def small(kind: type[Autoencoder], seed: int, form: str = "mlp", **options: object) -> Autoencoder:
     rng = np.random.default_rng(seed)
     shape = (8, 4, 2) if form == "conv" else (5,)
@@ -51,11 +46,9 @@ def linear_gaussian(seed: int) -> tuple[VAE, np.ndarray, np.ndarray]:
     """x = W z + b + σ ε in float64, with a random encoder; also mean and covariance of x."""
     rng = np.random.default_rng(seed)
     sigma = float(rng.uniform(0.3, 2))
-    encoder, decoder = nn.Linear(3, 4, rng), nn.Linear(2, 3, rng)
-    model = VAE(encoder, decoder, 2, GaussianLikelihood(sigma))
-    to_float64(model)
+    model = VAE(nn.Linear(3, 4, rng), nn.Linear(2, 3, rng), 2, GaussianLikelihood(sigma)).astype(np.float64)
     sigma = model.likelihood.sigma
-    w, b = decoder.weight.data, decoder.bias.data
+    w, b = model.decoder.weight.data, model.decoder.bias.data
     return model, b, w.T @ w + sigma**2 * np.eye(3)
 
 
@@ -124,8 +117,7 @@ def test_grey_is_binarised_anew_and_binary_is_kept(seed: int) -> None:
 def test_gradient_of_elbo_is_that_of_finite_differences(likelihood: type, seed: int) -> None:
     """Reparameterised: with the noise held, the bound is a smooth function of every parameter."""
     rng = np.random.default_rng(seed)
-    model = VAE(nn.MLP([5, 8, 6], rng, "silu"), nn.MLP([3, 8, 5], rng, "silu"), 3, likelihood())
-    to_float64(model)
+    model = VAE(nn.MLP([5, 8, 6], rng, "silu"), nn.MLP([3, 8, 5], rng, "silu"), 3, likelihood()).astype(np.float64)
     x = (rng.random((4, 5)) < 0.5).astype(float)
 
     def bound() -> tg.Tensor:

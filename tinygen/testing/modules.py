@@ -155,12 +155,12 @@ def bijections(
 
 @st.composite
 def _compositions(draw: DrawFn, dim: int, families: list[Family], depth: int) -> Bijection:
-    member = st.builds(_member, st.sampled_from(families), st.just(dim), rngs())
+    rng = draw(rngs())
+    plan = st.tuples(st.sampled_from(families), st.booleans(), st.booleans())
     parts: list[Bijection] = []
-    for part, swapped, gathered in draw(
-        st.lists(st.tuples(member, st.booleans(), st.booleans()), min_size=1, max_size=depth)
-    ):
-        parts.append(Inverse(part) if swapped else part)
+    for family, gathered, swapped in draw(st.lists(plan, min_size=1, max_size=depth)):
+        member = _member(family, dim, rng)
+        parts.append(Inverse(member) if swapped else member)
         if gathered:
             parts = [Inverse(Chain(*parts))]
     return parts[0] if len(parts) == 1 else Chain(*parts)
