@@ -96,10 +96,13 @@ def test_image_density_includes_its_preparation(data: st.DataObject, rng: np.ran
     flow = data.draw(parameters(realnvp((1, 1, 1), rng, couplings=2, hidden=(4,))))
     x = flow.bijection.inverse(np.linspace(-8, 8, 4001)[:, None])[0].data.ravel()
     x = x[(x > 0) & (x < 1)]  # Logit takes pixels only
-    mass = np.trapezoid(np.exp(flow.log_prob(x[:, None, None, None]).data), x)
+    x = x[: (len(x) - 1) // 4 * 4 + 1]
+    density = np.exp(flow.log_prob(x[:, None, None, None]).data)
+    fine, middle, coarse = (np.trapezoid(density[::k], x[::k]) for k in (1, 2, 4))
+    mass = (64 * fine - 20 * middle + coarse) / 45  # without the errors of order h² and h⁴ (Romberg 1955)
     z = flow.bijection(x[[0, -1], None, None, None])[0].data.ravel()
     expected = 0.5 * (math.erf(z[1] / math.sqrt(2)) - math.erf(z[0] / math.sqrt(2)))
-    assert mass == pytest.approx(expected, abs=1e-5)
+    assert mass == pytest.approx(expected, abs=1e-7)
 
 
 @settings(max_examples=5)
