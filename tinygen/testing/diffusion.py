@@ -14,6 +14,7 @@ from hypothesis.strategies import SearchStrategy
 from tinygen.testing.verdicts import CheckError, DiffusionError, as_array, assert_close, conclude, generator
 
 FALSE_ALARM = 1e-6
+ALL_PAIRS, TIMES = 10, 40  # steps are judged for all t and s up to the first T, then from this many t at most
 LAWS = 4  # noises that are judged by statistics in one check
 NOISE = (2, 128, 256)  # calls, examples in each, entries of each
 QUANTILES = np.arange(1, 32) / 32
@@ -95,11 +96,11 @@ class DiffusionProcess(Protocol):
 def check_diffusion(process: DiffusionProcess, *, rng: np.random.Generator | None = None) -> None:
     """Check tables, closed form, posterior and sampling steps of a diffusion process against the chain that β defines.
 
-    The chain is iterated in float64 from β; all else must follow from it. The tables hold ᾱ and β̃ for each t;
-    ``diffuse`` has the mean and the variance of the chain; the posterior is Bayes' rule. Steps are judged for each t to
-    s = t - 1 and to one s at random, for η = 0, 1 and one between: they have the right mean for any x_0 and x_t, hence,
-    with the right σ, the right marginal at s; η = 1 and s = t - 1 is the posterior; η = 0 draws nothing, nor does the
-    last step, to s = 0.
+    The chain is iterated in float64 from β; all else must follow from it. The tables hold ᾱ and β̃ for each t,
+    ``diffuse`` has the mean and variance of the chain, and the posterior is Bayes' rule. Steps are judged from each t to
+    each s if T is at most 10, else from up to 40 times to t - 1 and to one s at random, with η = 0, 1 and one between.
+    They have the right mean for any x_0 and x_t, hence, with the right σ, the right marginal at s; with η = 1 and s =
+    t - 1 they are the posterior; and there is no noise for η = 0, nor in the last step, to s = 0.
 
     All of this is compared to within rounding, for the noise is the same in two calls that are given generators in the
     same state. Only the noise's own law is judged by statistics: of four steps, in 65,536 entries each, its variance
@@ -142,6 +143,7 @@ def check_diffusion(process: DiffusionProcess, *, rng: np.random.Generator | Non
         _check_tables(process, chain)
         _check_diffuse(process, chain, rng)
         _check_posterior(process, chain, rng)
+        _check_repeats(process, rng)
         _check_means(process, chain, rng)
         _check_noises(process, chain, rng)
     except CheckError as error:
@@ -261,24 +263,39 @@ def _check_posterior(process: DiffusionProcess, chain: _Chain, rng: np.random.Ge
         assert_close(found, of_x0 * x0 + of_x * x, error=allowed, rtol=0.0, what=f"posterior_mean at t={t}")
 
 
+def _check_repeats(process: DiffusionProcess, rng: np.random.Generator) -> None:
+    if process.steps < 2:
+        return
+    t, s, seed, zero = process.steps, process.steps - 1, int(rng.integers(2**32)), np.zeros((2, 3))
+    a, b = (_values(process.step(zero, zero, t, s, 1.0, np.random.default_rng(seed))) for _ in range(2))
+    if a.tobytes() != b.tobytes():
+        raise CheckError(f"step from t={t} to s={s} with eta=1: the same rng leads to {a!r} and to {b!r}")
+
+
 def _check_means(process: DiffusionProcess, chain: _Chain, rng: np.random.Generator) -> None:
-    for t in range(1, process.steps + 1):
-        for s in {t - 1, int(rng.integers(t))}:
-            for eta in (1.0, float(rng.uniform(0.1, 0.9)), 0.0):
-                law, seed = chain.step(t, s, eta), int(rng.integers(2**32))
-                zero = np.zeros((2, 3))
-                noise = _values(process.step(zero, zero, t, s, eta, np.random.default_rng(seed)))
-                if eta == 0 or s == 0:
-                    what = f"{law.what}: noise where there must be none"
-                    assert_close(noise, zero, error=8 * law.sd_error, what=what)
-                again = _values(process.step(zero, zero, t, s, eta, np.random.default_rng(seed)))
-                if noise.tobytes() != again.tobytes():
-                    raise CheckError(f"{law.what}: x_s is {again!r} and was {noise!r}: its noise is not all from rng")
-                x0, x = rng.standard_normal((2, 2, 3))
-                moved = _values(process.step(x0, x, t, s, eta, np.random.default_rng(seed))) - noise
-                allowed = law.mean_error * (np.abs(x0) + np.abs(x)) + 16 * chain.eps * np.abs(noise)
-                what = f"{law.what}: the mean, {law.of_x0:.6g} x_0 + {law.of_x:.6g} x_t"
-                assert_close(moved, law.of_x0 * x0 + law.of_x * x, error=allowed, rtol=0.0, what=what)
+    for t, s in _steps(process.steps, rng):
+        for eta in (1.0, float(rng.uniform(0.1, 0.9)), 0.0):
+            law, seed = chain.step(t, s, eta), int(rng.integers(2**32))
+            x0, x = rng.standard_normal((2, 2, 3))
+            zero = np.zeros_like(x)
+            noise = _values(process.step(zero, zero, t, s, eta, np.random.default_rng(seed)))
+            if eta == 0 or s == 0:
+                what = f"{law.what}: noise where there must be none"
+                assert_close(noise, zero, error=8 * law.sd_error, what=what)
+            moved = _values(process.step(x0, x, t, s, eta, np.random.default_rng(seed))) - noise
+            allowed = law.mean_error * (np.abs(x0) + np.abs(x)) + 16 * chain.eps * np.abs(noise)
+            what = f"{law.what}: the mean, {law.of_x0:.6g} x_0 + {law.of_x:.6g} x_t"
+            assert_close(moved, law.of_x0 * x0 + law.of_x * x, error=allowed, rtol=0.0, what=what)
+
+
+def _steps(last: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Pairs t > s: all of them, or of many times t some, each with t - 1 and with one further s."""
+    if last <= ALL_PAIRS:
+        return [(t, s) for t in range(1, last + 1) for s in range(t)]
+    times = list(range(1, last + 1))
+    if last > TIMES:
+        times = [1, 2, *rng.choice(times[2:-1], TIMES - 3, replace=False).tolist(), last]
+    return [(t, t - 1) for t in times] + [(t, int(rng.integers(t - 1))) for t in times[1:]]
 
 
 def _check_noises(process: DiffusionProcess, chain: _Chain, rng: np.random.Generator) -> None:
@@ -305,15 +322,19 @@ def _check_standard_normal(z: np.ndarray, law: _Step) -> None:
     x = math.log(10 * LAWS / FALSE_ALARM)
     low, high = _chi_square(z.size, x)
     power = float(np.mean(z**2))
+    wrong = []
     for axis, name in enumerate(("calls", "examples", "entries")):
         # Sums of k independent entries have k times their power. Divided by the power, σ does not matter.
         least, most = _chi_square(z.size // z.shape[axis], x)
         ratio = float(np.mean(z.sum(axis=axis) ** 2)) / z.shape[axis] / power if power else 0.0
         if not least / high <= ratio <= most / low:
-            raise CheckError(
-                f"{law.what}: the noise of different {name} is not independent: the power of its sums is {ratio:.4g} "
-                f"of the sum of powers, expected 1, from {least / high:.4g} to {most / low:.4g}"
-            )
+            wrong.append((abs(ratio - 1), name, ratio, least / high, most / low))
+    if wrong:
+        _, name, ratio, least, most = max(wrong)
+        raise CheckError(
+            f"{law.what}: the noise of different {name} is not independent: the power of its sums is {ratio:.4g} of "
+            f"the sum of powers, expected 1, from {least:.4g} to {most:.4g}"
+        )
     sd = math.sqrt(power)
     least, most = math.sqrt(low) - law.sd_error / law.sd, math.sqrt(high) + law.sd_error / law.sd
     if not least <= sd <= most:

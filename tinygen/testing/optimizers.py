@@ -15,7 +15,9 @@ Rule = Callable[[np.ndarray, Sequence[np.ndarray]], np.ndarray]
 
 STEPS = 8
 SHAPES = ((3, 2), (4,), (), (2, 1, 2))
-WRITABLE = LAYOUTS[:5]  # an optimizer that writes to a gradient is to be found out, not stopped
+WRITABLE = [
+    Layout(name) for name in LAYOUTS[:5]
+]  # an optimizer that writes to a gradient is to be found out, not stopped
 MOVES, PLACES = 2**14, 64  # units in the last place that steps, and positions, may be off
 
 
@@ -140,12 +142,9 @@ def _draw(rng: np.random.Generator, dtype: type) -> tuple[Arrays, Gradients]:
     sizes = 10.0 ** rng.uniform(-3, 1, len(SHAPES))
     gradients: Gradients = []
     for _ in range(STEPS):
-        made: Arrays = [
-            Layout(rng.choice(WRITABLE))(np.asarray(size * rng.standard_normal(p.shape)).astype(dtype))
-            for p, size in zip(start, sizes, strict=True)
-        ]
+        made = [np.asarray(size * rng.standard_normal(p.shape)) for p, size in zip(start, sizes, strict=True)]
         reached = (True, *(rng.random(len(SHAPES) - 2) < 0.7), False)
-        gradients.append([g if yes else None for g, yes in zip(made, reached, strict=True)])
+        gradients.append([g.astype(dtype) if yes else None for g, yes in zip(made, reached, strict=True)])
     return start, gradients
 
 
@@ -180,7 +179,7 @@ def _run(optimizer: Any, ps: list[Parameter], gradients: Gradients, first: int) 
     """Where the parameters are after each step; ``first`` is the number of the first one."""
     path = []
     for step, given in enumerate(gradients, first):
-        held = [None if g is None else Tensor(g) for g in given]
+        held = [None if g is None else Tensor(WRITABLE[(step + i) % len(WRITABLE)](g)) for i, g in enumerate(given)]
         for p, gradient in zip(ps, held, strict=True):
             p.grad = gradient
         arrays, before = [p.data for p in ps], [p.data.tobytes() for p in ps]

@@ -1,0 +1,227 @@
+"""The checker of diffusion rejects planted faults and accepts their neighbours; the schedules drawn are usable."""
+
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import find, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import InvalidArgument
+
+from tinygen.models.ddpm import NoiseSchedule
+from tinygen.testing import DiffusionError, check_diffusion, rngs, schedules
+from tinygen.testing.diffusion import NOISE, _check_standard_normal, _Step
+from tinygen.testing.faults.base import Fault
+from tinygen.testing.faults.diffusion import FAULTS
+
+Array = np.ndarray
+betas = schedules(st.integers(4, 30))
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.title)
+@settings(max_examples=5)
+@given(data=st.data(), rng=rngs())
+def test_planted_faults(fault: Fault, data: st.DataObject, rng: np.random.Generator) -> None:
+    example = data.draw(fault.examples)
+    for name in fault.caught_by:
+        fault.checkers[name](fault.subject(False), example, rng)
+        with pytest.raises(DiffusionError):
+            fault.checkers[name](fault.subject(True), example, rng)
+
+
+class Mutant(NoiseSchedule):
+    """Written out, with a place for each mistake; without one, it differs from its base in how it draws noise."""
+
+    def __init__(self, beta: Array, fault: str = "") -> None:
+        super().__init__(beta)
+        self.fault, self.own = fault, np.random.default_rng(0)
+        if fault == "alpha_bar has index t - 1":
+            self.alpha_bar = np.append(self.alpha_bar[1:], 0.5 * self.alpha_bar[-1])
+        if fault == "alpha_bar is of the data too":
+            self.alpha_bar = self.alpha_bar * (1 - 1e-9)
+        if fault == "alpha_bar has T entries":
+            self.alpha_bar = self.alpha_bar[1:]
+        if fault == "beta has no zero":
+            self.beta = np.append(self.beta[1:], 0.5)
+        if fault == "posterior_var is of the next step":
+            self.posterior_var = np.append(self.posterior_var[1:], self.beta[-1])
+
+    def diffuse(self, x0: Array, t: Any, eps: Array) -> Array:
+        if self.fault == "one t for all":
+            t = np.ravel(t)[-1]
+        a, s = self.signal_and_noise(t, x0)
+        return a * x0 + (s**2 if self.fault == "variance for standard deviation" else s) * eps
+
+    def posterior_mean(self, x0: Array, x: Array, t: int) -> Array:
+        if self.fault == "posterior of the step before":
+            t = max(t - 1, 1)
+        return super().posterior_mean(*((x, x0) if self.fault == "x and x0 swapped" else (x0, x)), t)
+
+    def noise(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+        match self.fault:
+            case "not from rng":
+                return self.own.normal(size=shape)
+            case "the same in each call":
+                return np.random.default_rng(0).normal(size=shape)
+            case "one for all examples":
+                return np.broadcast_to(rng.normal(size=(1, *shape[1:])), shape)
+            case "one for all entries":
+                return np.broadcast_to(rng.normal(size=(*shape[:-1], 1)), shape)
+            case "one number":
+                return np.full(shape, rng.normal())
+            case "uniform":
+                return math.sqrt(3) * rng.uniform(-1, 1, shape)
+            case "not centred":
+                return 0.1 + rng.normal(size=shape)
+        return rng.normal(size=shape[::-1]).T
+
+    def step(self, x0: Array, x: Array, t: int, s: int, eta: float, rng: np.random.Generator) -> Array:
+        if self.fault == "clips":
+            x0 = np.clip(x0, -1, 1)
+        now, then = self.alpha_bar[t], self.alpha_bar[s]
+        eps = (x - math.sqrt(now) * x0) / math.sqrt(1 - now)
+        var = eta**2 * (1 - then) / (1 - now) * (1 - now / then)
+        drawn = var
+        match self.fault:
+            case "η for η²":
+                var = drawn = var / eta if eta else 0.0
+            case "β for β̃":
+                var = drawn = eta**2 * (1 - now / then) if s else 0.0
+            case "one step's σ for a jump":
+                var = drawn = eta**2 * self.posterior_var[t] if s else 0.0
+            case "σ for η = 1 always":
+                drawn = var / eta**2 if eta else 0.0
+            case "σ 4 % off":
+                drawn = 1.04**2 * var
+            case "noise for η = 0":
+                drawn = max(var, 1e-6)
+            case "keeps all of the old noise":
+                var = 0.0
+        left = math.sqrt(max(1 - then - var, 0.0))
+        return math.sqrt(then) * x0 + left * eps + math.sqrt(drawn) * self.noise(x.shape, rng)
+
+
+MISTAKES = {
+    "alpha_bar has index t - 1": r"alpha_bar, of index t: .* worst at",
+    "alpha_bar is of the data too": r"alpha_bar, of index t: .*0\.99.*expected",
+    "alpha_bar has T entries": r"alpha_bar is float64 .*not floats of shape \(T \+ 1,\)",
+    "beta has no zero": "beta must be 0 at t=0",
+    "posterior_var is of the next step": "posterior_var, of index t: .* expected",
+    "one t for all": "diffuse at t=0 … T, one for each row",
+    "variance for standard deviation": r"diffuse at t=\d+: .* expected .* within",
+    "x and x0 swapped": r"posterior_mean at t=\d+: .* expected .* within",
+    "posterior of the step before": r"posterior_mean at t=\d+",
+    "clips": r"step from t=\d+ to s=\d+ with eta=.*: the mean, .* x_0 \+ .* x_t: .* expected .* within",
+    "not from rng": "the same rng leads to",
+    "the same in each call": "noise of different calls is not independent",
+    "one for all examples": "noise of different examples is not independent",
+    "one for all entries": "noise of different entries is not independent",
+    "one number": "noise of different examples is not independent",
+    "uniform": r"of the noise is below the normal quantile",
+    "not centred": "is not independent",
+    "η for η²": r"step from t=\d+ to s=\d+ with eta=0\.\d+: the mean",
+    "β for β̃": r"step from .* with eta=1: the mean",
+    "one step's σ for a jump": "the mean|the noise has standard deviation",
+    "σ for η = 1 always": r"with eta=0\.\d+: the noise has standard deviation .*, expected .*, from .* to",
+    "σ 4 % off": r"the noise has standard deviation",
+    "noise for η = 0": r"step from .*: noise where there must be none: .* expected",
+    "keeps all of the old noise": "the mean",
+}
+
+
+@pytest.mark.parametrize("fault", MISTAKES)
+@settings(max_examples=5)
+@given(beta=betas, rng=rngs())
+def test_mistakes_are_named(fault: str, beta: Array, rng: np.random.Generator) -> None:
+    with pytest.raises(DiffusionError, match=MISTAKES[fault]):
+        check_diffusion(Mutant(beta, fault), rng=rng)
+
+
+@settings(max_examples=20)
+@given(beta=schedules(st.integers(1, 60)), rng=rngs())
+def test_another_way_to_draw_passes(beta: Array, rng: np.random.Generator) -> None:
+    check_diffusion(Mutant(beta), rng=rng)
+
+
+@settings(max_examples=10)
+@given(beta=betas, rng=rngs())
+def test_a_process_in_float32_passes(beta: Array, rng: np.random.Generator) -> None:
+    """Tables, arrays and results in float32, the tables by logarithms; a fault in it is found all the same."""
+
+    def process(var_of: Callable[[Array], Array]) -> SimpleNamespace:
+        made = NoiseSchedule(beta.astype(np.float32))
+        made.beta = made.beta.astype(np.float32)
+        made.alpha_bar = np.exp(np.cumsum(np.log1p(-made.beta), dtype=np.float32))
+        made.posterior_var = var_of(made).astype(np.float32)
+        low = lambda f: lambda x0, x, *rest: f(x0.astype(np.float32), x.astype(np.float32), *rest)  # noqa: E731
+        return SimpleNamespace(
+            steps=made.steps,
+            beta=made.beta,
+            alpha_bar=made.alpha_bar,
+            posterior_var=made.posterior_var,
+            diffuse=lambda x0, t, eps: made.diffuse(x0.astype(np.float32), t, eps.astype(np.float32)),
+            posterior_mean=low(made.posterior_mean),
+            step=low(made.step),
+        )
+
+    check_diffusion(process(lambda p: p.posterior_var), rng=rng)
+    with pytest.raises(DiffusionError, match="posterior_var"):
+        check_diffusion(process(lambda p: p.beta), rng=rng)
+
+
+def test_what_is_missing_is_named() -> None:
+    with pytest.raises(TypeError, match="lacks alpha_bar, step; see DiffusionProcess"):
+        process = NoiseSchedule(np.full(9, 0.5))
+        check_diffusion(
+            SimpleNamespace(
+                **{
+                    name: getattr(process, name)
+                    for name in ("steps", "beta", "posterior_var", "diffuse", "posterior_mean")
+                }
+            )
+        )
+
+
+@settings(max_examples=50)
+@given(rng=rngs())
+def test_noise_is_judged_with_the_power_that_is_stated(rng: np.random.Generator) -> None:
+    law, z = _Step("a step", 0.0, 0.0, 0.0, 0.1, 0.0), rng.standard_normal(NOISE)
+    _check_standard_normal(z, law)
+    for wrong in (1.035 * z, 0.965 * z, z + 0.06, np.where(rng.random(NOISE) < 0.05, np.abs(z), z)):
+        with pytest.raises(AssertionError):
+            _check_standard_normal(wrong, law)
+
+
+# ------------------------------------------------------------------------------------------------------------ schedules
+
+
+@given(st.data(), st.integers(1, 60))
+def test_schedules_are_usable(data: st.DataObject, steps: int) -> None:
+    for T in (steps, st.just(steps)):
+        beta = data.draw(schedules(T))
+        assert beta.shape == (steps,)
+        assert beta.dtype == np.float64
+        assert NoiseSchedule(beta).alpha_bar[-1] <= 0.01
+        beta[0] = 0.0  # a new array each time
+
+
+def test_all_kinds_are_drawn_and_shrink() -> None:
+    def same_as(expected: Array) -> Callable[[Array], bool]:
+        return lambda beta: np.allclose(beta, expected)
+
+    find(schedules(30), same_as(NoiseSchedule.linear(30).beta[1:]))
+    find(schedules(30), same_as(NoiseSchedule.cosine(30).beta[1:]))
+    falls = find(schedules(st.integers(1, 60)), lambda beta: bool((np.diff(beta) < 0).any()))
+    assert len(falls) == 2
+    assert len(find(schedules(st.integers(1, 60)), lambda beta: True)) == 1
+
+
+@pytest.mark.parametrize("T", [0, -1, 2.0, "3"])
+def test_a_number_of_steps_is_a_whole_number_from_one_on(T: Any) -> None:
+    with pytest.raises(InvalidArgument, match=f"T={T!r} is not a number of steps"):
+        schedules(T)
+    with pytest.raises(InvalidArgument, match=f"T={T!r} is not a number of steps"):
+        find(schedules(st.just(T)), lambda beta: True)
