@@ -97,8 +97,8 @@ def check_diffusion(process: DiffusionProcess, *, rng: np.random.Generator | Non
     """Check tables, closed form, posterior and sampling steps of a diffusion process against the chain that β defines.
 
     The chain is iterated in float64 from β; all else must follow from it. The tables hold ᾱ and β̃ for each t,
-    ``diffuse`` has the mean and variance of the chain, and the posterior is Bayes' rule. Steps are judged from each t to
-    each s if T is at most 10, else from up to 40 times to t - 1 and to one s at random, with η = 0, 1 and one between.
+    ``diffuse`` has the mean and variance of the chain, and the posterior is Bayes' rule. Steps are judged from each t
+    to each s if T is at most 10, else from up to 40 times to t - 1 and to one s at random, with η = 0, 1 and between.
     They have the right mean for any x_0 and x_t, hence, with the right σ, the right marginal at s; with η = 1 and s =
     t - 1 they are the posterior; and there is no noise for η = 0, nor in the last step, to s = 0.
 
