@@ -20,6 +20,26 @@ PROBES = 8
 PRECISION = 1e-5  # a reference is conclusive if its error is below this fraction of the gradient's size
 
 
+@dataclass(frozen=True)
+class Pullback:
+    """The pullback of one function as a formula, in place of an engine's ``vjp``.
+
+    Attributes
+    ----------
+    formula : ``formula(u, *xs)`` gives a tuple, the cotangent of each argument
+
+    Examples
+    --------
+    >>> check_vjp(np.sin, np.array([0.5, 2.0]), vjp=Pullback(lambda u, x: (u * np.cos(x),)))
+    """
+
+    formula: Callable
+
+    def __call__(self, f: Callable, *xs: np.ndarray) -> tuple[Any, Callable]:
+        """The value of ``f``, and the pullback at xs."""
+        return f(*xs), lambda u: self.formula(u, *xs)
+
+
 def check_vjp(
     f: Callable, *xs: ArrayLike | Tensor, order: int = 1, vjp: Vjp | None = None, rng: np.random.Generator | None = None
 ) -> None:
@@ -34,8 +54,8 @@ def check_vjp(
     xs : floating arguments; all are differentiated
     order : check derivatives up to this order: a random combination of the pullback's results is differentiated by
         cotangent and xs
-    vjp : ``vjp(f, *xs) -> (y, pullback)``, where ``pullback(u)`` gives a cotangent for each argument; tinygen's by
-        default
+    vjp : ``vjp(f, *xs) -> (y, pullback)``, where ``pullback(u)`` gives a cotangent for each argument: an engine's, such
+        as ``jax.vjp``, or a `Pullback`; tinygen's by default
     rng : draws the cotangent
 
     Raises
@@ -103,28 +123,41 @@ def check_taylor(
     """Check that the error of the linear approximation shrinks as the square of the step: the verdict is a slope.
 
     The remainder ``|φ(x + tv) - φ(x) - t ⟨∇φ, v⟩|`` of φ = ⟨u, f⟩ is followed over t = 2⁻⁴ … 2⁻¹⁶ of the size of x, as
-    far as it exceeds rounding; a wrong gradient leaves a slope of 1. Parameters and errors as for `check_vjp`.
+    far as it exceeds rounding; a wrong gradient leaves a slope of 1, and so does a kink at xs, which is inconclusive.
+    Parameters and errors as for `check_vjp`.
     """
     rng = generator(rng)
     point = _Point.of(f, xs, vjp, rng)
     vs = [_size(x) * rng.standard_normal(x.shape) for x in point.xs]
     slope = sum(float(np.sum(g * v)) for g, v in zip(point.pulled, vs, strict=True))
     remainders: list[float] = []
+    bends: list[float] = []
     for t in 2.0 ** -np.arange(4, 17):
-        moved = point.f(*(x + t * v for x, v in zip(point.xs, vs, strict=True)))
-        if not np.isfinite(moved).all():
+        ahead, behind = (point.f(*(x + s * t * v for x, v in zip(point.xs, vs, strict=True))) for s in (1, -1))
+        if not (np.isfinite(ahead).all() and np.isfinite(behind).all()):
             conclude(Inconclusive("the function is not finite near xs"))
-        remainder = abs(float(np.sum(point.u * (moved - point.y))) - t * slope)
-        if remainder <= 64 * EPS * (
-            float(np.sum(np.abs(point.u) * (np.abs(moved) + np.abs(point.y)))) + t * abs(slope)
+        rounding = float(np.sum(np.abs(point.u) * (np.abs(ahead) + np.abs(behind) + np.abs(point.y)))) + t * abs(slope)
+        for errors, error in (
+            (remainders, np.sum(point.u * (ahead - point.y)) - t * slope),
+            (bends, np.sum(point.u * (ahead - 2 * point.y + behind))),
         ):
-            break
-        remainders.append(remainder)
-    shrinking = np.median([np.log2(a / b) for a, b in pairwise(remainders)][-4:]) if len(remainders) > 1 else 2.0
-    if shrinking >= 1.5:
+            errors.append(0.0 if abs(error) <= 64 * EPS * rounding else abs(float(error)))
+    powers, bending = _powers(remainders), _powers(bends)
+    if not any(remainders[-3:]) or np.median(powers) >= 1.5:
         conclude(None)
+    elif np.median(bending) < 1.5 or max(powers[-3:]) > 1.5:  # the slopes ahead and behind do not approach each other
+        conclude(Inconclusive("the function has a kink at xs, or bends too often near it"))
     else:
-        conclude(GradientError(f"the remainder shrinks with slope {shrinking:.2f} instead of 2: the gradient is wrong"))
+        conclude(
+            GradientError(
+                f"the remainder shrinks with slope {np.median(powers):.2f} instead of 2: the gradient is wrong"
+            )
+        )
+
+
+def _powers(errors: list[float]) -> list[float]:
+    """The powers of the step with which errors shrank in the last halvings of it; 2 if too few are known."""
+    return [np.log2(a / b) for a, b in pairwise(errors) if a and b][-4:] or [2.0]
 
 
 def check_subgradient(

@@ -17,6 +17,7 @@ from tinygen.autograd import Real, Tensor
 Shape = tuple[int, ...]
 
 GRID = 1024  # drawn values are multiples of 1/GRID where the range has enough of them: exact in float32, and readable
+MOST = 8192  # but there are no more values than this to choose from
 LAYOUTS = ("C", "F", "strided", "reversed", "offset", "read-only", "zero-stride")
 SPECIAL = (math.inf, -math.inf, math.nan, 0.0, -0.0)
 
@@ -145,7 +146,7 @@ def _values(
     if dtype.kind != "f":
         allowed = np.arange(math.ceil(spec.low), math.floor(spec.high) + 1.0)
     else:
-        steps = max(1, math.floor((spec.high - spec.low) * GRID))
+        steps = max(1, min(MOST, math.floor((spec.high - spec.low) * GRID)))
         if spec.distinct:
             steps = max(1, math.floor((spec.high - spec.low) / spec.gap))
         allowed = spec.low + np.arange(steps + 1) * ((spec.high - spec.low) / steps)
