@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,18 +44,29 @@ def test_documented_subgradient(case: str, rng: np.random.Generator) -> None:
     check_subgradient(f, np.array(x), np.array(expected), rng=rng)
 
 
-@pytest.mark.parametrize(
-    "f", [lambda x: tg.power(x, 2), lambda x: tg.power(x, np.array([2.0])), lambda x: tg.power(x, np.array([0.0]))]
-)
-def test_power_of_zero_has_a_finite_gradient(f: Callable) -> None:
+@pytest.mark.parametrize("b", [2, 2.0, 0, np.array([2.0]), np.array([0.0])], ids=repr)
+def test_power_of_zero_has_a_finite_gradient(b: Any) -> None:
     x = tg.tensor(np.zeros(1), requires_grad=True)
-    first = tg.grad(f(x), x, np.array([1.7]), create_graph=True)
+    first = tg.grad(tg.power(x, b), x, np.array([1.7]), create_graph=True)
     assert first.data == [0.0]
 
 
 def test_power_of_zero_by_its_exponent() -> None:
-    b = tg.tensor(np.array([2.0, 0.5]), requires_grad=True)
-    assert np.array_equal(tg.grad(tg.power(np.zeros(2), b), b, np.array([1.3, -0.4])).data, [0.0, 0.0])
+    b = tg.tensor(np.array([2.0, 0.5, 0.0]), requires_grad=True)
+    assert np.array_equal(tg.grad(tg.power(np.zeros(3), b), b, np.array([1.3, -0.4, 0.7])).data, [0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("number", [-1.5, -1, 0, 0.0, 0.5, 1, 2, 3.5])
+@given(x=st.lists(st.sampled_from([-2.0, -1.0, 0.0, 0.5, 1.0, 2.0]), min_size=1, max_size=4), rng=rngs())
+def test_power_with_a_number_is_power_with_an_array(number: float, x: list[float], rng: np.random.Generator) -> None:
+    """Numbers have no dtype and so go another way through the rules; NaN and infinity are where arrays have them."""
+    leaf = tg.tensor(np.array(x), requires_grad=True)
+    u = rng.standard_normal(len(x))
+    with np.errstate(all="ignore"):
+        for f in (lambda n: tg.power(leaf, n), lambda n: tg.power(n, leaf)):
+            plain, full = f(number), f(np.full(len(x), float(number)))
+            assert_close(plain, full)
+            assert_close(tg.grad(plain, leaf, u), tg.grad(full, leaf, u))
 
 
 # ------------------------------------------------------------------------------------------------------- special values

@@ -125,11 +125,11 @@ def _softplus_vjp(g, saved):
 def _by_rows(kernel, axis, *arrays):
     """Run a kernel for matrices along any one axis of arrays."""
     moved = [np.moveaxis(a, axis, -1) for a in arrays]
-    rows = kernel(*[m.reshape(-1, m.shape[-1]) for m in moved])
+    rows = kernel(*[m.reshape(math.prod(m.shape[:-1]), m.shape[-1]) for m in moved])
     return np.moveaxis(rows.reshape(moved[0].shape), -1, axis)
 
 
-@primitive(domain={"x": Real("n m"), "axis": Axis()}, composition=lambda x, axis: exp(x - logsumexp(x, axis, True)))
+@primitive(domain={"x": Real("n m k"), "axis": Axis()}, composition=lambda x, axis: exp(x - logsumexp(x, axis, True)))
 def softmax(x, axis=-1):
     """exp(x) / sum(exp(x)) along an axis: positive numbers that sum to 1."""
     y = _by_rows(kernels.softmax, axis, floating(x, "softmax"))
@@ -141,7 +141,7 @@ def _softmax_vjp(g, saved, axis):
     return {"x": _by_rows(kernels.softmax_grad, axis, g, saved)}
 
 
-@primitive(domain={"x": Real("n m"), "axis": Axis()}, composition=lambda x, axis: x - logsumexp(x, axis, True))
+@primitive(domain={"x": Real("n m k"), "axis": Axis()}, composition=lambda x, axis: x - logsumexp(x, axis, True))
 def log_softmax(x, axis=-1):
     """log(softmax(x)) along an axis, in nats, accurate where softmax underflows."""
     y = _by_rows(kernels.log_softmax, axis, floating(x, "log_softmax"))
