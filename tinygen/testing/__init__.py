@@ -8,18 +8,26 @@ from hypothesis import strategies as st
 
 from tinygen.autograd import Tensor
 from tinygen.testing.contracts import check_contract, check_kernel, check_state_roundtrip
+from tinygen.testing.densities import check_density, check_kl
+from tinygen.testing.diffusion import DiffusionProcess, check_diffusion, schedules
 from tinygen.testing.domains import arguments, bind
-from tinygen.testing.flows import check_autoregressive, check_bijection, check_density
+from tinygen.testing.flows import check_autoregressive, check_bijection
 from tinygen.testing.gradients import check_adjoint, check_subgradient, check_taylor, check_vjp
 from tinygen.testing.modules import FAMILIES, bijections, parameters
+from tinygen.testing.optimizers import adam_rule, check_optimizer, sgd_rule
+from tinygen.testing.samplers import check_sampler
 from tinygen.testing.strategies import LAYOUTS, Layout, arrays, broadcast_args, layouts, rngs, shapes, tensors
 from tinygen.testing.verdicts import (
     BijectionError,
     CheckError,
     ContractError,
     DensityError,
+    DiffusionError,
+    DivergenceError,
     GradientError,
     Inconclusive,
+    OptimizerError,
+    SamplerError,
     assert_close,
     mostly_conclusive,
 )
@@ -31,9 +39,15 @@ __all__ = [
     "CheckError",
     "ContractError",
     "DensityError",
+    "DiffusionError",
+    "DiffusionProcess",
+    "DivergenceError",
     "GradientError",
     "Inconclusive",
     "Layout",
+    "OptimizerError",
+    "SamplerError",
+    "adam_rule",
     "arguments",
     "arrays",
     "assert_close",
@@ -45,7 +59,11 @@ __all__ = [
     "check_bijection",
     "check_contract",
     "check_density",
+    "check_diffusion",
     "check_kernel",
+    "check_kl",
+    "check_optimizer",
+    "check_sampler",
     "check_state_roundtrip",
     "check_subgradient",
     "check_taylor",
@@ -54,6 +72,8 @@ __all__ = [
     "mostly_conclusive",
     "parameters",
     "rngs",
+    "schedules",
+    "sgd_rule",
     "shapes",
     "tensors",
 ]

@@ -1,4 +1,4 @@
-"""Checkers of invertible maps, their log-determinants, autoregressive structure and densities."""
+"""Checkers of invertible maps, their log-determinants and autoregressive structure."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from tinygen.autograd import Tensor, no_grad
 from tinygen.testing.reference import EPS, derivative, step
-from tinygen.testing.verdicts import BijectionError, DensityError, Inconclusive, as_array, conclude, generator
+from tinygen.testing.verdicts import BijectionError, Inconclusive, as_array, conclude, generator
 
 
 def check_bijection(b: Any, x: ArrayLike | Tensor, *, rng: np.random.Generator | None = None) -> None:
@@ -182,54 +182,3 @@ def check_autoregressive(
                     BijectionError(f"output {i} (rank {order[i]}) does not change with input {j} (rank {order[j]})")
                 )
     conclude(None)
-
-
-def check_density(
-    dist: Any, *, dim: int | None = None, rtol: float = 1e-6, rng: np.random.Generator | None = None
-) -> None:
-    """Check that a density on the line or the plane integrates to one.
-
-    The trapezoidal rule is applied after x = m + s sinh(t), with m and s from samples, and refined until two grids
-    agree.
-
-    Parameters
-    ----------
-    dist : has ``log_prob(x (N, dim)) -> (N,)`` in nats and ``sample(n, rng) -> (n, dim)``; both may drop an axis of
-        size 1
-    dim : 1 or 2; that of the samples if left out
-    rtol : accepted error of the integral
-    rng : draws the samples that say where the mass is
-
-    Raises
-    ------
-    DensityError : with the integral
-    Inconclusive : if the grids do not agree
-    """
-    drawn = as_array(dist.sample(1000, generator(rng))).astype(np.float64)
-    flat = drawn.ndim == 1
-    points = drawn.reshape(1000, -1)
-    dim = points.shape[1] if dim is None else dim
-    if dim not in (1, 2) or points.shape[1] != dim:
-        raise TypeError(f"check_density: needs one or two dimensions, got samples of shape {drawn.shape}")
-    middle = np.median(points, axis=0)
-    scale = np.maximum(np.median(np.abs(points - middle), axis=0), 1e-6)
-    before = np.inf
-    for cells in (2**k for k in range(6, 15 if dim == 1 else 12)):
-        t = np.linspace(-20, 20, cells + 1)
-        axes = [m + s * np.sinh(t) for m, s in zip(middle, scale, strict=True)]
-        weights = [s * np.cosh(t) * (40 / cells) for s in scale]
-        total = 0.0
-        for rows in np.array_split(np.arange(cells + 1), int(max(1, (cells + 1) ** (dim - 1) // 64))):
-            grid = np.stack(np.meshgrid(axes[0][rows], *axes[1:], indexing="ij"), axis=-1).reshape(-1, dim)
-            weight = weights[0][rows] if dim == 1 else np.outer(weights[0][rows], weights[1]).ravel()
-            at: Any = grid[:, 0] if flat else grid
-            with no_grad():
-                log_p = as_array(dist.log_prob(at.astype(drawn.dtype))).astype(np.float64).reshape(-1)
-            with np.errstate(over="ignore"):
-                total += float(np.sum(np.exp(log_p) * weight))
-        if abs(total - before) < rtol / 4:
-            wrong = abs(total - 1) > rtol
-            conclude(DensityError(f"the density integrates to {total!r}, not to 1") if wrong else None)
-            return
-        before = total
-    conclude(Inconclusive(f"the integral is still changing on the finest grid: {before!r}, {total!r}"))

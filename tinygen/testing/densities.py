@@ -1,0 +1,190 @@
+"""Checkers of densities: that they integrate to one, and that closed forms of their divergences are right."""
+
+import math
+from collections.abc import Callable, Iterator
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tinygen.autograd import no_grad
+from tinygen.distributions import kl_divergence
+from tinygen.testing.verdicts import DensityError, DivergenceError, Inconclusive, as_array, conclude, generator, report
+
+Array = np.ndarray
+
+
+def evaluate(log_prob: Callable, x: Array) -> Array:
+    """``log_prob(x)`` as float64 ``(N,)``, recording nothing."""
+    with no_grad():
+        return as_array(log_prob(x)).astype(np.float64).reshape(len(x))
+
+
+def quadrature(
+    log_prob: Callable, drawn: Array, cells: int, reach: float = 20.0, box: tuple[Array, Array] | None = None
+) -> Iterator[tuple[Array, Array, Array]]:
+    """A density on the line or the plane as points with masses: the trapezoidal rule after x = m + s sinh(t).
+
+    The grid of the plane is turned by an angle whose tangent is the golden ratio. The rule is as good on it, and no two
+    points have a coordinate in common, so that they stand for its distribution as well.
+
+    Parameters
+    ----------
+    log_prob : ``(N, *event) -> (N,)``, in nats
+    drawn : ``(N, *event)``, one or two numbers each: their median is m, their median deviation s; they also say in what
+        shape and dtype log_prob is given points
+    cells : the grid is of ``cells + 1`` values of t on each axis
+    reach : and they span [-reach, reach]
+    box : lowest and highest coordinates; points elsewhere are left out
+
+    Yields
+    ------
+    Points (M, D), log_prob (M,), and mass (M,), which is infinite on overflow; of a part of the grid at a time.
+    """
+    flat = drawn.reshape(len(drawn), -1).astype(np.float64)
+    dim = flat.shape[1]
+    middle = np.median(flat, axis=0)
+    deviation = np.median(np.abs(flat - middle), axis=0)
+    scale = np.where(deviation > 0, deviation, 1.0)
+    ticks, width = np.linspace(-reach, reach, cells + 1, retstep=True)
+    angle = math.atan((1 + math.sqrt(5)) / 2)
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    for some in np.array_split(ticks, math.ceil((cells + 1) ** dim / 2**17)):
+        t = some[:, None] if dim == 1 else np.stack(np.meshgrid(some, ticks), axis=-1).reshape(-1, 2) @ turn
+        points = middle + scale * np.sinh(t)
+        if box is not None:
+            inside = ((points >= box[0]) & (points <= box[1])).all(axis=1)
+            t, points = t[inside], points[inside]
+        log_p = evaluate(log_prob, points.astype(drawn.dtype).reshape(-1, *drawn.shape[1:]))
+        with np.errstate(over="ignore"):
+            yield points, log_p, np.exp(log_p) * (scale * np.cosh(t) * width).prod(axis=1)
+
+
+def check_density(
+    dist: Any, *, dim: int | None = None, rtol: float = 1e-6, rng: np.random.Generator | None = None
+) -> None:
+    """Check that a density on the line or the plane integrates to one.
+
+    The trapezoidal rule is applied after x = m + s sinh(t), with m and s from samples, and refined until two grids
+    agree.
+
+    Parameters
+    ----------
+    dist : has ``log_prob(x (N, dim)) -> (N,)`` in nats and ``sample(n, rng) -> (n, dim)``; both may drop an axis of
+        size 1
+    dim : 1 or 2; that of the samples if left out
+    rtol : accepted error of the integral
+    rng : draws the samples that say where the mass is
+
+    Raises
+    ------
+    DensityError : with the integral
+    Inconclusive : if the grids do not agree
+
+    Examples
+    --------
+    >>> from tinygen.distributions import Normal
+    >>> check_density(Normal(np.array([3.0]), np.array([0.5])))
+    """
+    drawn = as_array(dist.sample(1000, generator(rng)))
+    size = math.prod(drawn.shape[1:])
+    dim = size if dim is None else dim
+    if dim not in (1, 2) or size != dim:
+        raise TypeError(f"check_density: needs one or two dimensions, got samples of shape {drawn.shape}")
+    before = np.inf
+    for cells in (2**k for k in range(6, 15 if dim == 1 else 12)):
+        total = sum(float(mass.sum()) for _, _, mass in quadrature(dist.log_prob, drawn, cells))
+        if abs(total - before) < rtol / 4:
+            wrong = abs(total - 1) > rtol
+            conclude(DensityError(f"the density integrates to {total!r}, not to 1") if wrong else None)
+            return
+        before = total
+    conclude(Inconclusive(f"the integral is still changing on the finest grid: {before!r}, {total!r}"))
+
+
+def check_kl(
+    p: Any,
+    q: Any,
+    *,
+    kl: Callable[[Any, Any], Any] = kl_divergence,
+    support: ArrayLike | None = None,
+    detect: float = 0.05,
+    false_alarm: float = 1e-6,
+    rng: np.random.Generator | None = None,
+) -> None:
+    """Check a closed form of KL(p ‖ q) = E_p[log p(x) - log q(x)], in this order of p and q and in the other.
+
+    It is also to be 0 at p = p and at q = q. The expectation is the sum over ``support``, or else the mean of n draws
+    of p, where n follows from ``detect``: a normal approximation, far inside whose validity n is.
+
+    Parameters
+    ----------
+    p, q : each has ``log_prob(x (N, ...)) -> (N,)`` in nats and ``sample(n, rng) -> (n, ...)``
+    kl : ``kl(p, q)`` gives one number, in nats
+    support : all outcomes of discrete p and q, ``(M, ...)``; those left out must have no probability to speak of
+    detect : a divergence that is wrong by this many standard deviations of log p(x) - log q(x) is to be seen: it is
+        missed with a probability below ``false_alarm``
+    false_alarm : how often right divergences may fail
+    rng : draws
+
+    Raises
+    ------
+    DivergenceError : naming the closed form, the expectation and its error
+    Inconclusive : where the check could not tell KL(p ‖ q) from KL(q ‖ p), or a log-ratio is not finite
+
+    Examples
+    --------
+    >>> from tinygen.distributions import Normal
+    >>> p, q = Normal(np.zeros(2), np.ones(2)), Normal(np.array([1.0, -1.0]), np.array([0.5, 2.0]))
+    >>> check_kl(p, q)
+    >>> check_kl(p, q, kl=lambda p, q: kl_divergence(q, p))
+    Traceback (most recent call last):
+        ...
+    tinygen.testing.verdicts.DivergenceError: KL(p ‖ q) is 2.125, but the mean ... is 3.24 ± 0.114; ...
+    """
+    if not (detect > 0 and 0 < false_alarm < 1):
+        raise ValueError(
+            f"check_kl: detect={detect} and false_alarm={false_alarm} must be positive, the latter below 1"
+        )
+    rng = generator(rng)
+    z = NormalDist().inv_cdf(1 - false_alarm / 4)  # two sides, of two directions
+    n = math.ceil((2 * z / detect) ** 2)
+    means, errors = [], []
+    for names, (one, other) in {"p ‖ p": (p, p), "q ‖ q": (q, q), "p ‖ q": (p, q), "q ‖ p": (q, p)}.items():
+        with no_grad():
+            closed = as_array(kl(one, other))
+        if closed.size != 1:
+            raise TypeError(f"check_kl: kl must give one number, got shape {closed.shape}; leave out the batch")
+        value = float(closed.reshape(()))
+        a, b = names.split(" ‖ ")
+        x = as_array(one.sample(n, rng)) if support is None else np.asarray(support)
+        log_a, log_b = evaluate(one.log_prob, x), evaluate(other.log_prob, x)
+        ratio = log_a - log_b
+        if not np.isfinite(ratio).all():
+            conclude(Inconclusive(f"log {a} - log {b} is not finite at {x[~np.isfinite(ratio)][0]!r}"))
+        rounding = 64 * float(np.finfo(closed.dtype).eps) * (1 + float(np.abs([log_a, log_b]).max()))
+        if support is None:
+            mean, error = float(ratio.mean()), z * float(ratio.std()) / math.sqrt(n) + rounding
+            what = f"mean of log {a} - log {b} over {n:,} draws of {a}"
+        else:
+            mean, error = float(np.exp(log_a) @ ratio), rounding
+            what = f"expectation of log {a} - log {b} over all outcomes"
+        if not (value >= -rounding and abs(value - mean) <= error):
+            conclude(
+                DivergenceError(
+                    f"KL({names}) is {value:.4g}, but the {what} is {mean:.3g} ± {error:.3g}; an error of twice this "
+                    f"bound is missed with probability below {false_alarm:g}"
+                )
+            )
+        report(f"check_kl: KL({names}) = {value:.4g}, {what}: {mean:.4g} ± {error:.2g}")
+        means.append(mean)
+        errors.append(error)
+    if abs(means[2] - means[3]) <= errors[2] + errors[3]:
+        conclude(
+            Inconclusive(
+                f"KL(p ‖ q) and KL(q ‖ p) are {means[2]:.4g} ± {errors[2]:.2g} and {means[3]:.4g} ± {errors[3]:.2g}: "
+                f"swapped arguments would not be seen; give p and q that differ more"
+            )
+        )
+    conclude(None)
