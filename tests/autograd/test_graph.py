@@ -14,7 +14,7 @@ import tinygen as tg
 from tinygen.autograd import Real, operations
 from tinygen.autograd.context import module_path
 from tinygen.errors import DTypeError, GraphError, NoGradientError, NonFiniteError, ShapeError
-from tinygen.testing import arrays, assert_close, check_vjp, rngs
+from tinygen.testing import Graph, arrays, assert_close, check_vjp, graphs, mostly_conclusive, rngs
 
 vectors = arrays(np.float64, (3,))
 
@@ -68,6 +68,44 @@ def test_a_node_waits_for_all_its_consumers(x: np.ndarray, u: np.ndarray) -> Non
     d.backward(u)
     a_, b_ = 2 * x, 4 * x * x
     assert_close(start.grad, u * 2 * ((2 * a_ + 1) * b_ + (b_ + a_) * 2 * a_), error=1e-12)
+
+
+# -------------------------------------------------------------------------------------------------------- random graphs
+
+
+@given(drawn=graphs())
+def test_the_value_of_a_graph_is_that_of_its_numpy_twin(drawn: tuple[Graph, list]) -> None:
+    graph, xs = drawn
+    value = graph(*map(leaf, xs), namespace=tg)
+    # A step errs by a few units in the last place, and values of at most 1,000 enlarge what came before.
+    assert_close(value, np.asarray(graph(*xs)), error=1e-11)
+
+
+@mostly_conclusive
+@settings(max_examples=60)
+@given(drawn=graphs(), rng=rngs())
+def test_gradients_of_random_graphs(drawn: tuple[Graph, list], rng: np.random.Generator) -> None:
+    graph, xs = drawn
+    check_vjp(lambda *xs: graph(*xs, namespace=tg), *xs, order=2, rng=rng)
+
+
+@settings(max_examples=60)
+@given(drawn=graphs(), rng=rngs())
+def test_all_ways_to_a_gradient_agree_bit_by_bit(drawn: tuple[Graph, list], rng: np.random.Generator) -> None:
+    """A retained graph gives the same again, by `grad` and by `backward`, recorded or not; and the last use frees it."""
+    graph, xs = drawn
+    leaves = [leaf(x) for x in xs]
+    y = graph(*leaves, namespace=tg)
+    u = rng.standard_normal(y.shape)
+    y.backward(u, retain_graph=True)
+    first = [x.grad.data.copy() for x in leaves]
+    recorded = tg.grad(y, leaves, u, create_graph=True)
+    y.backward(u, retain_graph=True)
+    last = tg.grad(y, leaves, u)
+    for x, g, again, plain in zip(leaves, first, recorded, last, strict=True):
+        assert np.array_equal(again.data, g) and np.array_equal(plain.data, g) and np.array_equal(x.grad.data, 2 * g)
+    with pytest.raises(GraphError, match="retain_graph=True"):
+        y.backward(u)
 
 
 # ------------------------------------------------------------------------------------------------ leaves and their grad

@@ -13,6 +13,7 @@ from tinygen.testing.diffusion import DiffusionProcess, check_diffusion, schedul
 from tinygen.testing.domains import arguments, bind
 from tinygen.testing.flows import check_autoregressive, check_bijection
 from tinygen.testing.gradients import check_adjoint, check_subgradient, check_taylor, check_vjp
+from tinygen.testing.graphs import Graph, Step, graphs
 from tinygen.testing.modules import FAMILIES, bijections, parameters
 from tinygen.testing.optimizers import adam_rule, check_optimizer, sgd_rule
 from tinygen.testing.samplers import check_sampler
@@ -43,11 +44,13 @@ __all__ = [
     "DiffusionProcess",
     "DivergenceError",
     "GradientError",
+    "Graph",
     "Inconclusive",
     "Layout",
     "OptimizerError",
     "SamplerError",
     "adam_rule",
+    "Step",
     "arguments",
     "arrays",
     "assert_close",
@@ -68,6 +71,7 @@ __all__ = [
     "check_subgradient",
     "check_taylor",
     "check_vjp",
+    "graphs",
     "layouts",
     "mostly_conclusive",
     "parameters",
