@@ -1,6 +1,5 @@
-"""The checkers of bijections and densities reject planted faults, and accept a correct neighbour of each."""
+"""The checkers of bijections reject planted faults, and accept a correct neighbour of each."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +10,9 @@ from hypothesis import given, settings
 import tinygen as tg
 from tinygen.testing import (
     BijectionError,
-    DensityError,
     Inconclusive,
     check_autoregressive,
     check_bijection,
-    check_density,
     rngs,
 )
 
@@ -136,47 +133,3 @@ def test_autoregressive(mask: str, rng: np.random.Generator) -> None:
                 check_autoregressive(f, x, order, rng=rng, **options)
     if mask == "one too many":
         check_autoregressive(f, tg.Tensor(x), order, strict=False, rng=rng)
-
-
-# -------------------------------------------------------------------------------------------------------------- density
-
-
-@dataclass
-class Gaussian:
-    dim: int
-    offset: float = 0.0
-    scale: float = 1.0
-    middle: float = 0.0
-
-    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        return self.middle + self.scale * rng.standard_normal((n, self.dim))
-
-    def log_prob(self, x: np.ndarray) -> np.ndarray:
-        z = (x - self.middle) / self.scale
-        return self.offset - (z * z).sum(axis=1) / 2 - self.dim * (0.5 * np.log(2 * np.pi) + np.log(self.scale))
-
-
-@pytest.mark.parametrize("dim", [1, 2])
-@pytest.mark.parametrize(("scale", "middle"), [(1.0, 0.0), (0.01, 30.0), (50.0, -3.0)])
-def test_density(dim: int, scale: float, middle: float) -> None:
-    check_density(Gaussian(dim, 0.0, scale, middle))
-    for offset in (0.5 * np.log(2 * np.pi), -1e-4):
-        with pytest.raises(DensityError, match="integrates to"):
-            check_density(Gaussian(dim, offset, scale, middle))
-
-
-def cauchy(x: np.ndarray) -> np.ndarray:
-    return -np.log(np.pi * (1 + x * x))
-
-
-def two_modes(x: np.ndarray) -> np.ndarray:
-    return np.logaddexp(-((x + 4) ** 2) * 50, -((x - 4) ** 2) * 50) + np.log(10 / np.sqrt(8 * np.pi))
-
-
-def test_heavy_tails_and_two_modes() -> None:
-    check_density(from_log_prob(cauchy, lambda n, rng: rng.standard_cauchy(n)))
-    check_density(from_log_prob(two_modes, lambda n, rng: rng.choice([-4, 4], n) + 0.1 * rng.standard_normal(n)))
-
-
-def from_log_prob(log_prob: Callable, sample: Callable) -> Any:
-    return type("Density", (), {"log_prob": staticmethod(log_prob), "sample": staticmethod(sample)})()

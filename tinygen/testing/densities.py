@@ -14,6 +14,8 @@ from tinygen.testing.verdicts import DensityError, DivergenceError, Inconclusive
 
 Array = np.ndarray
 
+CAUTION = 1.05  # standard errors are taken this much longer: of skewed log-ratios the mean is not quite normal
+
 
 def evaluate(log_prob: Callable, x: Array) -> Array:
     """``log_prob(x)`` as float64 ``(N,)``, recording nothing."""
@@ -116,7 +118,7 @@ def check_kl(
     """Check a closed form of KL(p ‖ q) = E_p[log p(x) - log q(x)], in this order of p and q and in the other.
 
     It is also to be 0 at p = p and at q = q. The expectation is the sum over ``support``, or else the mean of n draws
-    of p, where n follows from ``detect``: a normal approximation, far inside whose validity n is.
+    of p, where n follows from ``detect`` by a normal approximation, with 5 % to spare.
 
     Parameters
     ----------
@@ -141,14 +143,14 @@ def check_kl(
     >>> check_kl(p, q, kl=lambda p, q: kl_divergence(q, p))
     Traceback (most recent call last):
         ...
-    tinygen.testing.verdicts.DivergenceError: KL(p ‖ q) is 2.125, but the mean ... is 3.24 ± 0.114; ...
+    tinygen.testing.verdicts.DivergenceError: KL(p ‖ q) is 2.125, but the mean ... is 3.23 ± 0.113; ...
     """
     if not (detect > 0 and 0 < false_alarm < 1):
         raise ValueError(
             f"check_kl: detect={detect} and false_alarm={false_alarm} must be positive, the latter below 1"
         )
     rng = generator(rng)
-    z = NormalDist().inv_cdf(1 - false_alarm / 4)  # two sides, of two directions
+    z = CAUTION * NormalDist().inv_cdf(1 - false_alarm / 4)  # two sides, of two directions
     n = math.ceil((2 * z / detect) ** 2)
     means, errors = [], []
     for names, (one, other) in {"p ‖ p": (p, p), "q ‖ q": (q, q), "p ‖ q": (p, q), "q ‖ p": (q, p)}.items():
