@@ -14,7 +14,7 @@ from hypothesis.strategies import SearchStrategy
 from tinygen.testing.verdicts import CheckError, DiffusionError, as_array, assert_close, conclude, generator
 
 FALSE_ALARM = 1e-6
-ALL_PAIRS, TIMES = 10, 40  # steps are judged for all t and s up to the first T, then from this many t at most
+ALL_PAIRS, TIMES = 8, 20  # steps are judged for all t and s up to the first T, then from this many t at most
 LAWS = 4  # noises that are judged by statistics in one check
 NOISE = (2, 128, 256)  # calls, examples in each, entries of each
 QUANTILES = np.arange(1, 32) / 32
@@ -98,7 +98,7 @@ def check_diffusion(process: DiffusionProcess, *, rng: np.random.Generator | Non
 
     The chain is iterated in float64 from β; all else must follow from it. The tables hold ᾱ and β̃ for each t,
     ``diffuse`` has the mean and variance of the chain, and the posterior is Bayes' rule. Steps are judged from each t
-    to each s if T is at most 10, else from up to 40 times to t - 1 and to one s at random, with η = 0, 1 and between.
+    to each s if T is at most 8, else from up to 20 times to t - 1 and to one s at random, with η = 0, 1 and between.
     They have the right mean for any x_0 and x_t, hence, with the right σ, the right marginal at s; with η = 1 and s =
     t - 1 they are the posterior; and there is no noise for η = 0, nor in the last step, to s = 0.
 
