@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,7 @@ A_MISREAD = A.copy()
 A_MISREAD[3, 41] *= 1.01
 
 
+@cache
 def _in_place(faulty: bool) -> Differentiable:
     def silu(x: Array) -> Array:
         if not faulty:
@@ -70,11 +72,13 @@ def _in_place(faulty: bool) -> Differentiable:
     return Differentiable(silu, vjp)
 
 
+@cache
 def _promoted(faulty: bool) -> Differentiable:
     scale = np.sqrt(2.0) if faulty else float(np.sqrt(2.0))  # NumPy's scalar has a dtype, Python's adopts one
     return Differentiable(lambda x: x * scale, Pullback(lambda u, x: (u * float(scale),)))
 
 
+@cache
 def _relu(faulty: bool) -> Differentiable:
     def pull(u: Array, x: Array) -> tuple[Array]:
         return (u * ((x >= 0).astype(x.dtype) + (x == 0)) if faulty else u * (x > 0),)
@@ -82,6 +86,7 @@ def _relu(faulty: bool) -> Differentiable:
     return Differentiable(lambda x: np.maximum(x, 0), Pullback(pull), lambda x: (x > 0).astype(x.dtype))
 
 
+@cache
 def _maximum(faulty: bool) -> Differentiable:
     def share(x: Array) -> Array:
         largest = (x == x.max()).astype(x.dtype)
@@ -93,6 +98,7 @@ def _maximum(faulty: bool) -> Differentiable:
     return Differentiable(lambda x: np.asarray(x.max()), Pullback(lambda u, x: (u * share(x),)), documented)
 
 
+@cache
 def _log_above_one(faulty: bool) -> Differentiable:
     """Log x where x > 1 and 0 elsewhere, where the slope of the logarithm may be infinite or not exist."""
 
@@ -104,6 +110,7 @@ def _log_above_one(faulty: bool) -> Differentiable:
     return Differentiable(lambda x: np.log(np.maximum(x, 1)), Pullback(pull))
 
 
+@cache
 def _softplus(faulty: bool) -> Differentiable:
     def pull(u: Array, x: Array) -> tuple[Array]:
         with np.errstate(all="ignore"):
@@ -112,6 +119,7 @@ def _softplus(faulty: bool) -> Differentiable:
     return Differentiable(lambda x: np.logaddexp(x, 0 * x), Pullback(pull))
 
 
+@cache
 def _cube(faulty: bool) -> Differentiable:
     """x³ = 3 x² x - 2 x³. With a part taken for constant, only the second derivative is wrong."""
 

@@ -1,0 +1,91 @@
+"""Which checker catches which planted fault. ``python -m tinygen.testing.kill_matrix`` prints and writes the table."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
+from hypothesis.errors import Unsatisfiable
+
+from tinygen.testing.faults import FAULTS, Checker, Fault
+from tinygen.testing.strategies import rngs
+from tinygen.testing.verdicts import CheckError
+
+
+@dataclass(frozen=True)
+class Tally:
+    """On how many seeds a checker rejected the fault, and, of these, on how many its correct neighbour too."""
+
+    caught: int
+    false_alarms: int
+
+
+def rejects(fault: Fault, checker: Checker, faulty: bool, at: int, examples: int) -> bool:
+    """Whether a hypothesis test that runs ``checker`` on that many examples, from seed ``at``, fails."""
+
+    @seed(at)
+    @settings(
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        verbosity=Verbosity.quiet,
+    )
+    @given(fault.examples, rngs())
+    def test(example: Any, rng: np.random.Generator) -> None:
+        checker(fault.subject(faulty), example, rng)
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # divisions by zero and the like are part of some faults
+            test()
+    except CheckError:
+        return True
+    except Unsatisfiable:  # all examples were inconclusive
+        return False
+    return False
+
+
+def kill_matrix(
+    checkers: Mapping[str, Checker] | None = None,
+    *,
+    faults: Sequence[Fault] = FAULTS,
+    seeds: int = 20,
+    examples: int = 100,
+) -> dict[tuple[int, str], Tally]:
+    """Run checkers on planted faults.
+
+    Parameters
+    ----------
+    checkers : by name, each of which must accept the subjects of all ``faults``; by default those that go with each
+        fault
+    faults : which faults
+    seeds, examples : how many hypothesis tests for each, and how many examples in each
+
+    Returns
+    -------
+    For each number of a fault and name of a checker, how often it was caught.
+
+    Examples
+    --------
+    A checker whose cotangent is ones does not see a pullback that ignores its cotangent:
+
+    >>> from tinygen.testing import assert_close
+    >>> def slope(subject, xs, rng):
+    ...     y, pullback = subject.vjp(subject.f, *xs)
+    ...     v, h = rng.standard_normal(xs[0].shape), 1e-6
+    ...     along = (subject.f(xs[0] + h * v) - subject.f(xs[0] - h * v)).sum() / (2 * h)
+    ...     assert_close((pullback(np.ones(y.shape))[0] * v).sum(), along, error=1e-6)
+    >>> kill_matrix({"slope": slope}, faults=FAULTS[:2], seeds=5)
+    {(1, 'slope'): Tally(caught=5, false_alarms=0), (2, 'slope'): Tally(caught=0, false_alarms=0)}
+    """
+    table = {}
+    for fault in faults:
+        for name, checker in (fault.checkers if checkers is None else checkers).items():
+            caught = [s for s in range(seeds) if rejects(fault, checker, True, s, examples)]
+            alarms = sum(rejects(fault, checker, False, s, examples) for s in caught)
+            table[fault.number, name] = Tally(len(caught), alarms)
+    return table
