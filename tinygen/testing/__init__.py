@@ -7,11 +7,12 @@ hypothesis draws another example. The functions under test may come from any eng
 from hypothesis import strategies as st
 
 from tinygen.autograd import Tensor
+from tinygen.testing.autoregressive import check_autoregressive
 from tinygen.testing.contracts import check_contract, check_kernel, check_state_roundtrip
 from tinygen.testing.densities import check_density, check_kl
 from tinygen.testing.diffusion import DiffusionProcess, check_diffusion, schedules
 from tinygen.testing.domains import arguments, bind
-from tinygen.testing.flows import check_autoregressive, check_bijection
+from tinygen.testing.flows import check_bijection
 from tinygen.testing.gradients import check_adjoint, check_subgradient, check_taylor, check_vjp
 from tinygen.testing.graphs import Graph, Step, graphs
 from tinygen.testing.modules import FAMILIES, bijections, parameters
