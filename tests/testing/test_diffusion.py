@@ -119,7 +119,7 @@ MISTAKES = {
     "the same in each call": "noise of different calls is not independent",
     "one for all examples": "noise of different examples is not independent",
     "one for all entries": "noise of different entries is not independent",
-    "one number": "noise of different examples is not independent",
+    "one number": "noise of different entries is not independent",
     "uniform": r"of the noise is below the normal quantile",
     "not centred": "is not independent",
     "η for η²": r"step from t=\d+ to s=\d+ with eta=0\.\d+: the mean",
