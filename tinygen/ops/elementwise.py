@@ -62,7 +62,7 @@ def _one_less(a, b):
 def _log_or_zero(a):
     """log(a), and any finite number where a = 0, so that 0ᵇ log(0) is not NaN."""
     if isinstance(a, int | float):  # which has no dtype to lose
-        return math.log(a) if a > 0 else a * math.nan if a else 0.0
+        return math.log(a) if a > 0 else math.nan if a else 0.0
     return log(where(equal(a, 0), 1, a))
 
 
