@@ -23,6 +23,14 @@ def evaluate(log_prob: Callable, x: Array) -> Array:
         return as_array(log_prob(x)).astype(np.float64).reshape(len(x))
 
 
+def frame(drawn: Array) -> tuple[Array, Array]:
+    """Median and median deviation of each of the numbers that are drawn."""
+    flat = drawn.reshape(len(drawn), -1).astype(np.float64)
+    middle = np.median(flat, axis=0)
+    deviation = np.median(np.abs(flat - middle), axis=0)
+    return middle, np.where(deviation > 0, deviation, 1.0)
+
+
 def quadrature(
     log_prob: Callable, drawn: Array, cells: int, reach: float = 20.0, box: tuple[Array, Array] | None = None
 ) -> Iterator[tuple[Array, Array, Array]]:
@@ -34,8 +42,8 @@ def quadrature(
     Parameters
     ----------
     log_prob : ``(N, *event) -> (N,)``, in nats
-    drawn : ``(N, *event)``, one or two numbers each: their median is m, their median deviation s; they also say in what
-        shape and dtype log_prob is given points
+    drawn : ``(N, *event)``, one or two numbers each: their `frame` is m and s; they also say in what shape and dtype
+        log_prob is given points
     cells : the grid is of ``cells + 1`` values of t on each axis
     reach : and they span [-reach, reach]
     box : lowest and highest coordinates; points elsewhere are left out
@@ -44,11 +52,8 @@ def quadrature(
     ------
     Points (M, D), log_prob (M,), and mass (M,), which is infinite on overflow; of a part of the grid at a time.
     """
-    flat = drawn.reshape(len(drawn), -1).astype(np.float64)
-    dim = flat.shape[1]
-    middle = np.median(flat, axis=0)
-    deviation = np.median(np.abs(flat - middle), axis=0)
-    scale = np.where(deviation > 0, deviation, 1.0)
+    middle, scale = frame(drawn)
+    dim = len(middle)
     ticks, width = np.linspace(-reach, reach, cells + 1, retstep=True)
     angle = math.atan((1 + math.sqrt(5)) / 2)
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])

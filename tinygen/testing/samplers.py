@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tinygen.autograd import no_grad
-from tinygen.testing.densities import evaluate, quadrature
+from tinygen.testing.densities import evaluate, frame, quadrature
 from tinygen.testing.verdicts import Inconclusive, SamplerError, as_array, conclude, generator, report
 
 Array = np.ndarray
@@ -74,7 +74,7 @@ def check_sampler(
     >>> check_sampler(lambda n, rng: p.mean + p.std**2 * rng.standard_normal((n, 1)), p.log_prob)
     Traceback (most recent call last):
         ...
-    tinygen.testing.verdicts.SamplerError: coordinate 0: a share 0.9156 of the draws is ≤ 3.34288, not 0.7529 ± 0.01...
+    tinygen.testing.verdicts.SamplerError: log_prob: a share 0.1717 of the draws is < -0.458136, not 0.4966 ± 0.01...
     >>> coin = Bernoulli(np.array([0.3]))
     >>> check_sampler(coin.sample, coin.log_prob, support=[[0.0], [1.0]])
     """
@@ -115,18 +115,17 @@ def check_sampler(
         laws = _discrete_laws(evaluate(log_prob, outcomes), outcomes, statistics)
     elif log_prob is not None:
         laws = _continuous_laws(log_prob, pilot, statistics, found, blur)
+    worst, text = 0.0, ""
     for name, values, law in zip(statistics.names, found, laws, strict=True):
         below, up_to = law.around(values)
         over, under = np.arange(1, n + 1) / n - up_to, below - np.arange(n) / n
         i = int(np.argmax(np.maximum(over, under)))
-        if max(over[i], under[i]) > detect / 2:
-            share, expected, sign = ((i + 1) / n, up_to[i], "≤") if over[i] > under[i] else (i / n, below[i], "<")
-            conclude(
-                SamplerError(
-                    f"{name}: a share {share:.4f} of the draws is {sign} {values[i]:.6g}, not {expected:.4f} ± "
-                    f"{detect / 2:g} ({power})"
-                )
-            )
+        share, expected, sign = ((i + 1) / n, up_to[i], "≤") if over[i] > under[i] else (i / n, below[i], "<")
+        if abs(share - expected) > worst:
+            worst = abs(share - expected)
+            text = f"{name}: a share {share:.4f} of the draws is {sign} {values[i]:.6g}, not {expected:.4f}"
+    if worst > detect / 2:
+        conclude(SamplerError(f"{text} ± {detect / 2:g} ({power})"))
     conclude(None)
 
 
@@ -269,6 +268,9 @@ def _continuous_laws(
     laws: list[_Law] = []
     before: list[tuple[Array, Array]] = []
     box, change, last = None, np.inf, np.nan
+    middle, scale = frame(pilot)
+    t = np.sort(np.arcsinh((_flat(pilot) - middle) / scale), axis=0)
+    gap = (t[PILOT // 20 :] - t[: -PILOT // 20]).min()  # a grid may overlook a mode that is narrower than its cells
     for cells in (round(coarsest * 1.5**level) for level in range(levels)):
         parts = []
         for points, log_p, mass in quadrature(log_prob, pilot, cells, REACH, box):
@@ -280,7 +282,7 @@ def _continuous_laws(
         points, log_p, mass = (np.concatenate(part) for part in zip(*parts, strict=True))
         total = float(mass.sum())
         normalised = abs(total - 1) <= blur
-        if abs(total - last) < 1e-6 and not normalised:
+        if abs(total - last) < 1e-6 and not normalised and gap > 2 * REACH / cells:
             conclude(SamplerError(f"the density integrates to {total:.6g}, not to 1, where the draws are"))
         last = total
         if total == 0:
