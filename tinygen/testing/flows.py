@@ -47,7 +47,7 @@ def check_bijection(b: Any, x: ArrayLike | Tensor, *, rng: np.random.Generator |
     >>> check_bijection(Scaling(), np.array([[0.5, 1.0], [-2.0, 0.0]]))
     Traceback (most recent call last):
     ...
-    tinygen.testing.verdicts.BijectionError: forward: log_det of row 0 is 1.0986... but the Jacobian's is 2.1972... with an error below ...
+    tinygen.testing.verdicts.BijectionError: forward: log_det of row 0 is 1.0986... but the...
     """
     rng = generator(rng)
     given = as_array(x)
@@ -65,7 +65,6 @@ def check_bijection(b: Any, x: ArrayLike | Tensor, *, rng: np.random.Generator |
 
 
 def _verdict(forward: "_Direction", inverse: "_Direction", x: np.ndarray, rng: np.random.Generator) -> Exception | None:
-    held, _ = forward.raw(forward.kind(x.copy()))
     z, log_det = forward(x)
     neighbours = x + step(1.0) * rng.uniform(0.5, 1, x.shape)
     z_neighbours, _ = forward(neighbours)  # an inverse that remembers the last call would answer with these
@@ -79,7 +78,7 @@ def _verdict(forward: "_Direction", inverse: "_Direction", x: np.ndarray, rng: n
     _check_round_trip("inverse(forward(x)), with a call between", back, x, jacobian_back, z)
     _check_round_trip("forward(inverse(z))", forward(back)[0], z, jacobian, back)
     _check_memory(forward, forward.kind(x.copy()), x, neighbours)
-    _check_memory(inverse, held, z, z_neighbours)
+    _check_memory(inverse, forward.raw(forward.kind(x.copy()))[0], z, z_neighbours)
     _check_rows(forward, x, neighbours)
     _check_rows(inverse, z, z_neighbours)
     _check_opposite(inverse, log_det, log_det_back, z, rng)
@@ -206,8 +205,8 @@ def _check_opposite(
     if excess.max() > 0:
         n = int(excess.argmax())
         raise BijectionError(
-            f"row {n}: log_det is {log_det[n]:.17g} forward but {log_det_back[n]:.17g} back, which do not cancel within "
-            f"{allowed[n]:.2g}"
+            f"row {n}: log_det is {log_det[n]:.17g} forward but {log_det_back[n]:.17g} back: apart from each other's "
+            f"negative by more than {allowed[n]:.2g}"
         )
 
 
