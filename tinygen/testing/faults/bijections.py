@@ -66,12 +66,12 @@ class Coupling:
     def forward(self, x: Array) -> Pair:
         """To z."""
         a, b, s, t = self.split(x)
-        return np.hstack([a, b * np.exp(s) + t]), self.log_det(s)
+        return np.concatenate([a, b * np.exp(s) + t], axis=1), self.log_det(s)
 
     def inverse(self, z: Array) -> Pair:
         """To x."""
         a, b, s, t = self.split(z)
-        return np.hstack([a, (b - t) * np.exp(-s)]), -self.log_det(s)
+        return np.concatenate([a, (b - t) * np.exp(-s)], axis=1), -self.log_det(s)
 
 
 def coupling(rng: np.random.Generator, log_det: Callable[[Array], Array] = lambda s: s.sum(axis=1)) -> Coupling:
