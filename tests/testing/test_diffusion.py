@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 
 from tinygen.models.ddpm import NoiseSchedule
-from tinygen.testing import DiffusionError, check_diffusion, rngs, schedules
-from tinygen.testing.diffusion import NOISE, _check_standard_normal, _Step
+from tinygen.testing import CheckError, DiffusionError, check_diffusion, rngs, schedules
+from tinygen.testing.diffusion import FALSE_ALARM, LAWS, NOISE
 from tinygen.testing.faults.base import Fault
 from tinygen.testing.faults.diffusion import FAULTS
+from tinygen.testing.noise import check_noise
 
 Array = np.ndarray
 betas = schedules(st.integers(4, 30))
@@ -97,7 +98,7 @@ class Mutant(NoiseSchedule):
             case "σ 4 % off":
                 drawn = 1.04**2 * var
             case "noise for η = 0":
-                drawn = max(var, 1e-6)
+                drawn = max(var, 1e-6) if s else 0.0
             case "keeps all of the old noise":
                 var = 0.0
         left = math.sqrt(max(1 - then - var, 0.0))
@@ -127,7 +128,7 @@ MISTAKES = {
     "one step's σ for a jump": "the mean|the noise has standard deviation",
     "σ for η = 1 always": r"with eta=0\.\d+: the noise has standard deviation .*, expected .*, from .* to",
     "σ 4 % off": r"the noise has standard deviation",
-    "noise for η = 0": r"step from .*: noise where there must be none: .* expected",
+    "noise for η = 0": r"step from .* to s=\d+ with eta=0: noise where there must be none: .* expected",
     "keeps all of the old noise": "the mean",
 }
 
@@ -188,11 +189,11 @@ def test_what_is_missing_is_named() -> None:
 @settings(max_examples=50)
 @given(rng=rngs())
 def test_noise_is_judged_with_the_power_that_is_stated(rng: np.random.Generator) -> None:
-    law, z = _Step("a step", 0.0, 0.0, 0.0, 0.1, 0.0), rng.standard_normal(NOISE)
-    _check_standard_normal(z, law)
+    z, rate = rng.standard_normal(NOISE), FALSE_ALARM / LAWS
+    check_noise(0.1 * z, 0.1, 0.0, rate, "a step")
     for wrong in (1.035 * z, 0.965 * z, z + 0.06, np.where(rng.random(NOISE) < 0.05, np.abs(z), z)):
-        with pytest.raises(AssertionError):
-            _check_standard_normal(wrong, law)
+        with pytest.raises(CheckError):
+            check_noise(0.1 * wrong, 0.1, 0.0, rate, "a step")
 
 
 # ------------------------------------------------------------------------------------------------------------ schedules

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,13 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 from hypothesis.strategies import SearchStrategy
 
+from tinygen.testing.noise import check_noise
 from tinygen.testing.verdicts import CheckError, DiffusionError, as_array, assert_close, conclude, generator
 
 FALSE_ALARM = 1e-6
 ALL_PAIRS, TIMES = 8, 20  # steps are judged for all t and s up to the first T, then from this many t at most
 LAWS = 4  # noises that are judged by statistics in one check
 NOISE = (2, 128, 256)  # calls, examples in each, entries of each
-QUANTILES = np.arange(1, 32) / 32
 
 
 def schedules(T: int | SearchStrategy[int]) -> SearchStrategy[np.ndarray]:
@@ -301,8 +300,8 @@ def _steps(last: int, rng: np.random.Generator) -> list[tuple[int, int]]:
 def _check_noises(process: DiffusionProcess, chain: _Chain, rng: np.random.Generator) -> None:
     for law, t, s, eta in _noisy_steps(chain, rng):
         zero, child = np.zeros(NOISE[1:]), np.random.default_rng(int(rng.integers(2**32)))
-        z = np.stack([_values(process.step(zero, zero, t, s, eta, child)) for _ in range(NOISE[0])]) / law.sd
-        _check_standard_normal(z, law)
+        noise = np.stack([_values(process.step(zero, zero, t, s, eta, child)) for _ in range(NOISE[0])])
+        check_noise(noise, law.sd, law.sd_error, FALSE_ALARM / LAWS, law.what)
 
 
 def _noisy_steps(chain: _Chain, rng: np.random.Generator) -> Iterator[tuple[_Step, int, int, float]]:
@@ -315,40 +314,3 @@ def _noisy_steps(chain: _Chain, rng: np.random.Generator) -> Iterator[tuple[_Ste
             law = chain.step(t, s, eta)
             if law.sd_error < 1e-3 * law.sd:
                 yield law, t, s, eta
-
-
-def _check_standard_normal(z: np.ndarray, law: _Step) -> None:
-    """Judge noise that has been divided by σ. Ten bounds for each law, each broken with probability e^-x at most."""
-    x = math.log(10 * LAWS / FALSE_ALARM)
-    low, high = _chi_square(z.size, x)
-    power = float(np.mean(z**2))
-    wrong = []
-    for axis, name in enumerate(("calls", "examples", "entries")):
-        # Sums of k independent entries have k times their power. Divided by the power, σ does not matter.
-        least, most = _chi_square(z.size // z.shape[axis], x)
-        ratio = float(np.mean(z.sum(axis=axis) ** 2)) / z.shape[axis] / power if power else 0.0
-        if not least / high <= ratio <= most / low:
-            wrong.append((abs(ratio - 1), name, ratio, least / high, most / low))
-    if wrong:
-        _, name, ratio, least, most = max(wrong)
-        raise CheckError(
-            f"{law.what}: the noise of different {name} is not independent: the power of its sums is {ratio:.4g} of "
-            f"the sum of powers, expected 1, from {least:.4g} to {most:.4g}"
-        )
-    sd = math.sqrt(power)
-    least, most = math.sqrt(low) - law.sd_error / law.sd, math.sqrt(high) + law.sd_error / law.sd
-    if not least <= sd <= most:
-        raise CheckError(
-            f"{law.what}: the noise has standard deviation {sd * law.sd:.6g}, expected {law.sd:.6g}, from "
-            f"{least * law.sd:.6g} to {most * law.sd:.6g} in {z.size} entries"
-        )
-    allowed = math.sqrt(x / (2 * z.size)) + law.sd_error / law.sd
-    for q in QUANTILES.tolist():
-        share = np.count_nonzero(z <= NormalDist().inv_cdf(q)) / z.size
-        if abs(share - q) > allowed:
-            raise CheckError(f"{law.what}: {share:.4g} of the noise is below the normal quantile {q} ± {allowed:.2g}")
-
-
-def _chi_square(n: int, x: float) -> tuple[float, float]:
-    """Bounds of χ²_n / n that each hold but with probability e^-x (Laurent and Massart 2000, lemma 1)."""
-    return 1 - 2 * math.sqrt(x / n), 1 + 2 * math.sqrt(x / n) + 2 * x / n
