@@ -110,6 +110,11 @@ SPOILED = {
     "drifts from call to call": (lambda x, z, d: (z + noise.uniform(0, 1e-6), d), None, "."),
     "log-det leaks": (lambda x, z, d: (z, d + 1e-3 * (x - x.mean(axis=0)).sum(axis=1)), None, "."),
     "log-det leaks from the row before": (lambda x, z, d: (z, d + 1e-3 * np.roll(x[:, 0], 1)), None, "."),
+    "inverse's log-det leaks": (
+        None,
+        lambda z, x, d: (x, d + 1e-3 * (z - z.mean(axis=0))[:, 0]),
+        "inverse.* changes a",
+    ),
     "leaks from the row after": (lambda x, z, d: (z + 1e-4 * (np.roll(x, -1, 0) - x), d), None, "."),
     "wrong for negative x": (None, lambda z, x, d: (np.where(x < -2, x * 1.001, x), d), r"entry \(0, 3\)"),
 }
@@ -137,6 +142,31 @@ def test_a_map_to_fewer_entries_is_rejected() -> None:
 def test_one_row_is_enough_to_see_a_leak(spoil: str) -> None:
     with pytest.raises(BijectionError, match="row 0 changes among other rows"):
         check_bijection(Changed(SPOILED[spoil][0]), X[:1])
+
+
+def test_messages_tell_what_is_wrong() -> None:
+    class Forward:
+        """Knows an array again by its identity."""
+
+        def __init__(self) -> None:
+            self.inner, self.last = Changed(), (None, None)
+            self.inverse = self.inner.inverse
+
+        def forward(self, x: np.ndarray) -> Pair:
+            if self.last[0] is not x:
+                self.last = (x, self.inner.forward(x))
+            return self.last[1]
+
+    with pytest.raises(
+        BijectionError, match="forward: the result of row 0 changes in an array that held others before"
+    ):
+        check_bijection(Forward(), X)
+    texts = ["with a call between", "inverse: the result of row 0 changes in an array that held others before"]
+    texts.append("forward: log_det of row 0 is .* but the Jacobian's is")
+    told = [fault for fault in FAULTS if fault.number == 30] + [fault for fault in FAULTS if fault.number == 22]
+    for fault, text in zip(told, texts, strict=True):
+        with pytest.raises(BijectionError, match=text):
+            check_bijection(fault.subject(True)(np.random.default_rng(0)), X)
 
 
 @pytest.mark.parametrize("x", [X.astype(np.float32), X.astype(int), X[0], X[:0]])
