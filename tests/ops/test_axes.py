@@ -16,9 +16,10 @@ NAMES = {"axis", "axes", "axis1", "axis2", "source", "destination"}
 ADD_AXES = {"expand_dims", "stack"}
 
 
-def counted_otherwise(axis: Any, ndim: int) -> Any:
+def counted_otherwise(axis: Any, ndim: int, rng: np.random.Generator) -> Any:
+    """The same axis, or some of several, from the other end."""
     if isinstance(axis, tuple | list):
-        return tuple(counted_otherwise(a, ndim) for a in axis)
+        return tuple(counted_otherwise(a, ndim, rng) if rng.random() < 0.5 else a for a in axis)
     return axis if axis is None else axis - ndim if axis >= 0 else axis + ndim
 
 
@@ -38,7 +39,7 @@ def test_axes_count_from_either_end(name: str, data: st.DataObject, rng: np.rand
     args = data.draw(arguments(OPERATIONS[name]))
     ndim = np.ndim(args[0][0] if isinstance(args[0], list) else args[0]) + (name in ADD_AXES)
     otherwise = [
-        counted_otherwise(arg, ndim) if parameter in NAMES else arg
+        counted_otherwise(arg, ndim, rng) if parameter in NAMES else arg
         for parameter, arg in zip(OPERATIONS[name].parameters, args, strict=False)
     ]
     seed = int(rng.integers(2**32))
