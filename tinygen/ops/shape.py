@@ -20,7 +20,10 @@ def reshape(x, shape):
 reshape.vjp(x=lambda g, x_shape: reshape(g, x_shape))
 
 
-@primitive(domain={"x": Real("..."), "axes": Permutation()}, numpy=(np.transpose, np.permute_dims))
+@primitive(
+    domain=Examples({"x": Real("..."), "axes": Permutation()}, {"x": Real("n m k"), "axes": Permutation()}),
+    numpy=(np.transpose, np.permute_dims),
+)
 def transpose(x, axes=None):
     """The axes in another order; reversed for None."""
     return np.transpose(x, axes)
