@@ -59,6 +59,8 @@ class Momentum:
                     lr += next(hours) * 1e-12
                 case "a schedule that is not saved":
                     lr /= self.steps
+                case "another rate in float32":
+                    lr *= 1.01 if g.dtype == np.float32 else 1
             new = momentum * v + g
             if self.fault == "one history for all" and i:
                 self.velocity[i] = new
@@ -68,7 +70,8 @@ class Momentum:
                 case "new arrays":
                     p.data = p.data - lr * new
                 case "promotes":
-                    p.data = p.data - np.float64(lr) * new.astype(np.float64)
+                    p.data[...] = p.data - lr * new
+                    p.data = p.data.astype(np.float64, copy=False)
                 case "loses the shape":
                     p.data = (p.data - lr * new).ravel()
                 case _:
@@ -113,7 +116,8 @@ MISTAKES = {
     "reads memory in order": "against the rule",
     "a schedule that is not saved": "against the rule",
     "new arrays": "it has a new array, and the old one keeps",
-    "promotes": r"float32 parameter 0 of shape \(3, 2\), step 1: it became float64|new array",
+    "promotes": r"float32 parameter 0 of shape \(3, 2\), step 1: it became float64",
+    "another rate in float32": r"float32 parameter 0 .* against the rule",
     "loses the shape": r"it became float64 \(6,\)",
     "keeps gradients": r"step 1: zero_grad\(\) leaves the gradient",
     "state is not a snapshot": "continued from a saved state",

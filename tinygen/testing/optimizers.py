@@ -15,9 +15,8 @@ Rule = Callable[[np.ndarray, Sequence[np.ndarray]], np.ndarray]
 
 STEPS = 8
 SHAPES = ((3, 2), (4,), (), (2, 1, 2))
-WRITABLE = [
-    Layout(name) for name in LAYOUTS[:5]
-]  # an optimizer that writes to a gradient is to be found out, not stopped
+# An optimizer that writes to a gradient is to be found out, not stopped.
+WRITABLE = [Layout(name) for name in LAYOUTS if name not in ("read-only", "zero-stride")]
 MOVES, PLACES = 2**14, 64  # units in the last place that steps, and positions, may be off
 
 
