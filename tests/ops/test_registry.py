@@ -16,13 +16,12 @@ from tinygen.autograd.domain import Examples
 from tinygen.testing import (
     GradientError,
     Inconclusive,
+    Property,
     arguments,
-    assert_close,
     bind,
-    check_adjoint,
-    check_contract,
     check_vjp,
     mostly_conclusive,
+    property_suite,
     rngs,
 )
 
@@ -31,21 +30,8 @@ DISCRETE = {
     *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "isfinite", "isnan"),
     *("logical_and", "logical_or", "logical_not", "argmax", "argmin", "argsort"),
 }
-LINEAR = {
-    *("add", "subtract", "negative", "alias", "sum", "mean", "cumsum", "reshape", "transpose", "moveaxis", "swapaxes"),
-    *("expand_dims", "squeeze", "ravel", "broadcast_to", "concatenate", "stack", "split", "flip", "pad", "getitem"),
-    *("scatter", "take", "take_along_axis", "sum_pool2d", "upsample2d", "avg_pool2d", "where", "dropout", "astype"),
-}
-SMOOTH = [name for name in OPERATIONS if name not in DISCRETE]
-FUSED = [name for name in SMOOTH if getattr(OPERATIONS[name], "composition", None)]
-EPS32 = float(np.finfo(np.float32).eps)
 
 every_operation = pytest.mark.parametrize("name", OPERATIONS)
-every_smooth_operation = pytest.mark.parametrize("name", SMOOTH)
-
-
-def some(examples: int) -> settings:
-    return settings(max_examples=examples)
 
 
 def arrays_of(tensors: Any) -> list[np.ndarray]:
@@ -85,163 +71,17 @@ def test_docstring_examples(name: str) -> None:
     assert not report, "".join(report)
 
 
-# ------------------------------------------------------------------------------------------------------------ gradients
+# ----------------------------------------------------------------------------------------------------------- properties
+
+SUITES = {f"{name}-{holds}": holds for name in OPERATIONS for holds in property_suite(OPERATIONS[name])}
 
 
-@every_smooth_operation
+@pytest.mark.parametrize("holds", SUITES.values(), ids=SUITES)
 @mostly_conclusive
-@some(12)
+@settings(max_examples=8)
 @given(data=st.data(), rng=rngs())
-def test_first_derivative(name: str, data: st.DataObject, rng: np.random.Generator) -> None:
-    f, xs = bind(OPERATIONS[name], data.draw(arguments(OPERATIONS[name])))
-    check_vjp(f, *xs, rng=rng)
-
-
-@every_smooth_operation
-@mostly_conclusive
-@some(4)
-@given(data=st.data(), rng=rngs())
-def test_second_derivative(name: str, data: st.DataObject, rng: np.random.Generator) -> None:
-    f, xs = bind(OPERATIONS[name], data.draw(arguments(OPERATIONS[name])))
-    check_vjp(f, *xs, order=2, rng=rng)
-
-
-@every_smooth_operation
-@mostly_conclusive
-@some(5)
-@given(data=st.data(), rng=rngs())
-def test_adjoint(name: str, data: st.DataObject, rng: np.random.Generator) -> None:
-    f, xs = bind(OPERATIONS[name], data.draw(arguments(OPERATIONS[name])))
-    check_adjoint(f, *xs, linear=name in LINEAR, rng=rng)
-
-
-@pytest.mark.parametrize("name", FUSED)
-@some(10)
-@given(data=st.data(), rng=rngs())
-def test_fused_is_its_composition(name: str, data: st.DataObject, rng: np.random.Generator) -> None:
-    operation = OPERATIONS[name]
-    args = data.draw(arguments(operation))
-    defaults = [p.default for p in inspect.signature(operation.function).parameters.values()]
-    args += defaults[len(args) :]
-    fused, xs = bind(operation, args)
-    composed, _ = bind(operation.composition, args)
-    y, pullback = tg.func.vjp(fused, *xs)
-    expected, pullback_composed = tg.func.vjp(composed, *xs)
-    assert_close(y, expected, error=1e-13, what="value")
-    u = rng.standard_normal(y.shape)
-    for i, (g, h) in enumerate(zip(pullback(u), pullback_composed(u), strict=True)):
-        assert_close(g, h, error=1e-12 * (1 + np.abs(h.data).max(initial=0)), what=f"gradient of argument {i}")
-
-
-# ------------------------------------------------------------------------------------------------------------- contract
-
-
-@pytest.mark.parametrize("name", [name for name in SMOOTH if name != "astype"])
-@some(6)
-@given(data=st.data(), dtype=st.sampled_from([np.float32, np.float64]), rng=rngs())
-def test_contract(name: str, data: st.DataObject, dtype: type, rng: np.random.Generator) -> None:
-    f, xs = bind(OPERATIONS[name], data.draw(arguments(OPERATIONS[name], dtype=dtype)))
-    check_contract(f, *xs, rng=rng)
-
-
-@pytest.mark.parametrize("name", [name for name in SMOOTH if name != "astype"])
-@some(5)
-@given(data=st.data(), rng=rngs())
-def test_float32_stays_and_is_close_to_float64(name: str, data: st.DataObject, rng: np.random.Generator) -> None:
-    f, xs = bind(OPERATIONS[name], data.draw(arguments(OPERATIONS[name], dtype=np.float32)))
-    leaves = [tg.tensor(x, requires_grad=True) for x in xs]
-    wide = [tg.tensor(x.astype(np.float64), requires_grad=True) for x in xs]
-    y, y_wide = f(*leaves), f(*wide)
-    u = rng.standard_normal(y.shape).astype(np.float32)
-    first = tg.grad(y, leaves, u, create_graph=True)
-    first_wide = tg.grad(y_wide, wide, u.astype(np.float64), create_graph=True)
-    second: tuple = ()
-    together = [(g * w.astype(np.float32)).sum() for g in first if (w := rng.standard_normal(g.shape)) is not None]
-    if any(t.requires_grad for t in together):
-        second = tg.grad([t for t in together if t.requires_grad], leaves, allow_unused=True)
-    for t in [y, *first, *second]:
-        assert t is None or t.dtype == np.float32
-    for a, b in zip([y, *first], [y_wide, *first_wide], strict=True):
-        size = np.abs(b.data).max(initial=1)
-        assert_close(a.data.astype(np.float64), b.data, error=512 * EPS32 * size, what="float32 result")
-
-
-@pytest.mark.parametrize("name", [n for n in OPERATIONS if OPERATIONS[n].twins and n != "dropout"])
-@some(8)
-@given(data=st.data())
-def test_numpy_twin_agrees_and_dispatches(name: str, data: st.DataObject) -> None:
-    operation = OPERATIONS[name]
-    args = data.draw(arguments(operation))
-    expected = operation(*args)
-    tensors = [lifted(a) for a in args]
-    for twin in operation.twins:
-        for inputs, kind in ((args, np.ndarray), (tensors, tg.Tensor)):
-            found = twin(*inputs) if isinstance(twin, np.ufunc) else by_name(twin, operation, inputs)
-            if not isinstance(found, tuple | list):
-                found, wanted = [found], [expected]
-            else:
-                wanted = list(expected)
-            for a, b in zip(found, wanted, strict=True):
-                if name not in ("argsort", "slogdet"):
-                    assert kind is np.ndarray or isinstance(a, kind)
-                assert_close(
-                    np.asarray(a.data if kind is tg.Tensor else a), b, rtol=1e-13, error=1e-14, what=twin.__name__
-                )
-
-
-def lifted(x: Any) -> Any:
-    if isinstance(x, np.ndarray) and x.dtype.kind in "fb":
-        return tg.Tensor(x)
-    return [lifted(e) for e in x] if isinstance(x, list) and x and isinstance(x[0], np.ndarray) else x
-
-
-def by_name(twin: Any, operation: Any, args: list) -> Any:
-    """Call a NumPy function with arguments by name where it has the same names, for its order may be another."""
-    theirs = inspect.signature(twin).parameters
-    named = [p for p in operation.parameters[1:] if p in theirs and theirs[p].default is not inspect.Parameter.empty]
-    positional = [a for p, a in zip(operation.parameters, args, strict=False) if p not in named]
-    if operation.name == "einsum":
-        return twin(*args)
-    return twin(*positional, **{p: a for p, a in zip(operation.parameters, args, strict=False) if p in named})
-
-
-DOTTED = [
-    name
-    for name in SMOOTH
-    for domain in [OPERATIONS[name].domain]
-    if not isinstance(domain, Examples) and any("..." in getattr(spec, "shape", "") for spec in domain.values())
-]
-
-
-@pytest.mark.parametrize("name", DOTTED)
-@some(8)
-@given(data=st.data())
-@pytest.mark.filterwarnings("ignore:Mean of empty slice:RuntimeWarning")
-def test_axes_of_size_zero(name: str, data: st.DataObject) -> None:
-    args = data.draw(arguments(OPERATIONS[name], elementwise_sides=(0, 2)))
-    f, xs = bind(OPERATIONS[name], args)
-    with np.errstate(all="ignore"):
-        try:
-            y, pullback = tg.func.vjp(f, *xs)
-        except ValueError:  # an extreme of nothing does not exist
-            assert name in ("max", "min", "norm", "logsumexp") and 0 in xs[0].shape
-            return
-        for x, g in zip(xs, pullback(np.ones(y.shape)), strict=True):
-            assert (g.shape, g.dtype) == (x.shape, x.dtype)
-
-
-@pytest.mark.parametrize("name", sorted(DISCRETE))
-@some(5)
-@given(data=st.data())
-def test_discrete_operations_have_no_gradient(name: str, data: st.DataObject) -> None:
-    args = data.draw(arguments(OPERATIONS[name]))
-    expected = OPERATIONS[name](*args)
-    leaves = [
-        tg.tensor(a, requires_grad=True) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in args
-    ]
-    y = OPERATIONS[name](*leaves)
-    assert not getattr(y, "requires_grad", False)
-    assert np.array_equal(expected, getattr(y, "data", y)) and expected.dtype.kind in "bi"
+def test_property(holds: Property, data: st.DataObject, rng: np.random.Generator) -> None:
+    holds(data, rng)
 
 
 # ------------------------------------------------------------------------------------------------------------------

@@ -7,18 +7,21 @@ hypothesis draws another example. The functions under test may come from any eng
 from hypothesis import strategies as st
 
 from tinygen.autograd import Tensor
+from tinygen.testing import faults
 from tinygen.testing.autoregressive import check_autoregressive
 from tinygen.testing.contracts import check_contract, check_kernel, check_state_roundtrip
 from tinygen.testing.densities import check_density, check_kl
 from tinygen.testing.diffusion import DiffusionProcess, check_diffusion, schedules
 from tinygen.testing.domains import arguments, bind
 from tinygen.testing.flows import check_bijection
-from tinygen.testing.gradients import check_adjoint, check_subgradient, check_taylor, check_vjp
+from tinygen.testing.gradients import Pullback, check_adjoint, check_subgradient, check_taylor, check_vjp
 from tinygen.testing.graphs import Graph, Step, graphs
+from tinygen.testing.kill_matrix import kill_matrix
 from tinygen.testing.modules import FAMILIES, bijections, parameters
 from tinygen.testing.optimizers import adam_rule, check_optimizer, sgd_rule
 from tinygen.testing.samplers import check_sampler
 from tinygen.testing.strategies import LAYOUTS, Layout, arrays, broadcast_args, layouts, rngs, shapes, tensors
+from tinygen.testing.suite import Property, property_suite
 from tinygen.testing.verdicts import (
     BijectionError,
     CheckError,
@@ -49,9 +52,11 @@ __all__ = [
     "Inconclusive",
     "Layout",
     "OptimizerError",
+    "Property",
+    "Pullback",
     "SamplerError",
-    "adam_rule",
     "Step",
+    "adam_rule",
     "arguments",
     "arrays",
     "assert_close",
@@ -72,10 +77,13 @@ __all__ = [
     "check_subgradient",
     "check_taylor",
     "check_vjp",
+    "faults",
     "graphs",
+    "kill_matrix",
     "layouts",
     "mostly_conclusive",
     "parameters",
+    "property_suite",
     "rngs",
     "schedules",
     "sgd_rule",
