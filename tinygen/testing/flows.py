@@ -170,12 +170,17 @@ def _jacobians(run: Callable, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return run(moved.reshape(x.shape))[0].reshape(n, size)
 
     y = f(flat)
-    columns = []
+    # Where numbers of the size of the row cancel on the way, an entry near zero is no better than they are.
+    reach = 1 + np.maximum(np.abs(flat).max(axis=1), np.abs(y).max(axis=1))
+    columns, errors = [], []
     for j in range(size):
         v = np.zeros_like(flat)
         v[:, j] = 1
-        columns.append(derivative(f, flat, v, step(max(1.0, float(np.abs(flat[:, j]).max()))), y))
-    return np.stack([d.value for d in columns], axis=-1), np.stack([d.error for d in columns], axis=-1)
+        h = step(max(1.0, float(np.abs(flat[:, j]).max())))
+        column = derivative(f, flat, v, h, y)
+        columns.append(column.value)
+        errors.append(column.error + 32 * EPS * reach[:, None] / h)
+    return np.stack(columns, axis=-1), np.stack(errors, axis=-1)
 
 
 def _check_round_trip(what: str, back: np.ndarray, start: np.ndarray, jacobian: np.ndarray, middle: np.ndarray) -> None:
