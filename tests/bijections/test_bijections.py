@@ -181,7 +181,9 @@ def test_actnorm_remembers_that_it_has_seen_data() -> None:
     np.testing.assert_array_equal(z.data, first.eval()(2 * x)[0].data)
 
 
-@pytest.mark.parametrize("x", [np.ones((1, 2), np.float32), np.array([[1, 0], [1, 2]], np.float32)])
+@pytest.mark.parametrize(
+    "x", [np.ones((1, 2), np.float32), np.zeros((4, 2), np.float32), np.array([[1, 0], [1, 2]], np.float32)]
+)
 def test_actnorm_only_centres_what_does_not_vary(x: Array) -> None:
     z, log_det = ActNorm(2)(x)
     np.testing.assert_array_equal(z.data[:, 0], 0)
@@ -214,12 +216,18 @@ def test_actnorm_learns_nothing_from_an_empty_batch() -> None:
             ShapeError,
             "D=4 in (N,...,D)=(2, 4) but dim=3",
         ),
+        (lambda rng: affine_coupling(3, rng)(np.zeros((2, 2), np.float32)), ShapeError, "D=2 in (N,...,D)=(2, 2)"),
         (lambda rng: affine_coupling(0, rng), ShapeError, "dim=0"),
         (lambda rng: ActNorm(3)(np.zeros((2, 1), np.float32)), ShapeError, "D=1 in (N,...,D)=(2, 1) but dim=3"),
+        (lambda rng: ActNorm(3)(np.zeros((2, 4), np.float32)), ShapeError, "D=4 in (N,...,D)=(2, 4) but dim=3"),
+        (lambda rng: Permute(0), ShapeError, "each of 0 to D-1 once"),
         (lambda rng: Permute([0, 0, 1]), ShapeError, "each of 0 to D-1 once"),
         (lambda rng: Permute([1, 0])(np.zeros((2, 3))), ShapeError, "order has 2"),
+        (lambda rng: Permute([1, 0])(np.zeros((2, 1))), ShapeError, "order has 2"),
+        (lambda rng: Flatten((2, 2))(np.zeros((2, 3, 2))), ShapeError, "(N, 2, 2)"),
         (lambda rng: Flatten((2, 2)).inverse(np.zeros((2, 3))), ShapeError, "(N, 4)"),
         (lambda rng: Logit()(np.array([[0.5, 1.5]])), DataError, "scale the data"),
+        (lambda rng: Logit()(np.array([[0.5, -0.5]])), DataError, "scale the data"),
         (lambda rng: Logit()(np.array([[0.5, np.nan]])), DataError, "[0, 1]"),
     ],
 )
