@@ -201,12 +201,13 @@ def test_noise_is_judged_with_the_power_that_is_stated(rng: np.random.Generator)
 
 @given(st.data(), st.integers(1, 60))
 def test_schedules_are_usable(data: st.DataObject, steps: int) -> None:
-    for T in (steps, st.just(steps)):
-        beta = data.draw(schedules(T))
+    at_once, lazy = schedules(steps), schedules(st.just(steps))
+    for strategy in (at_once, at_once, lazy):
+        beta = data.draw(strategy)
         assert beta.shape == (steps,)
         assert beta.dtype == np.float64
         assert NoiseSchedule(beta).alpha_bar[-1] <= 0.01
-        beta[0] = 0.0  # a new array each time
+        beta[0] = 0.0  # which the next draw must not show
 
 
 def test_all_kinds_are_drawn_and_shrink() -> None:
