@@ -19,7 +19,7 @@ from tinygen.distributions import (
     Normal,
     kl_divergence,
 )
-from tinygen.errors import DataError, DTypeError, ShapeError
+from tinygen.errors import DataError, DTypeError, GraphError, ShapeError
 from tinygen.testing import check_density, check_kl, check_sampler, check_vjp, mostly_conclusive
 
 Array = np.ndarray
@@ -277,6 +277,7 @@ def test_extreme_logits_stay_finite() -> None:
     [
         (lambda: Normal(np.zeros(2), np.ones(3)), ShapeError, "mean (2,), std (3,)"),
         (lambda: Normal(0.0, 1.0), ShapeError, "event_ndim=1"),
+        (lambda: Normal(np.zeros(2), 1.0, event_ndim=-1), ShapeError, "event_ndim=-1"),
         (lambda: Normal(np.zeros(2), 1.0).log_prob(np.zeros((4, 1))), ShapeError, r"(..., 2)"),
         (lambda: Normal(tg.tensor(np.zeros(2)), 1.0).log_prob(np.zeros((4, 2), np.float32)), DTypeError, "float32"),
         (lambda: MultivariateNormal(np.zeros(2), np.eye(3)), ShapeError, "(...,D)=(2,)"),
@@ -285,6 +286,7 @@ def test_extreme_logits_stay_finite() -> None:
         (lambda: Categorical(np.zeros(3)).log_prob(np.array([-1])), DataError, "K-1=2"),
         (lambda: Categorical(np.zeros(3)).log_prob(np.array([0.5])), DataError, "integers"),
         (lambda: Bernoulli(np.zeros(1)).log_prob(np.array([[0.5]])), DataError, "rng.random(x.shape) < x"),
+        (lambda: Bernoulli(np.zeros(1)).log_prob(tg.tensor([1.0], requires_grad=True)), GraphError, "cannot carry"),
         (lambda: Mixture(np.zeros(2), Normal(np.zeros((3, 1)), 1.0)), ShapeError, "(...,K)=(2,)"),
         (lambda: Mixture(np.zeros(2), Normal(np.zeros((2, 1)), 1.0)).entropy(), TypeError, "closed form"),
         (lambda: kl_divergence(Normal(np.zeros(2), 1.0), Bernoulli(np.zeros(2))), TypeError, "Normal and Bernoulli"),

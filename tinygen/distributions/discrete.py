@@ -3,7 +3,6 @@
 import numpy as np
 
 from tinygen import ops
-from tinygen.autograd import Tensor
 from tinygen.distributions.base import Distribution, Value, as_parameters, event_axes, split_shape
 from tinygen.errors import DataError, ShapeError
 
@@ -28,7 +27,7 @@ class Bernoulli(Distribution):
     def log_prob(self, x: Value) -> Value:
         """As in `Distribution.log_prob`; `DataError` for entries other than 0 and 1."""
         self._check(x)
-        outcome = _data(x).astype(self.logits.dtype)
+        outcome = np.asarray(x, self.logits.dtype)
         if not ((outcome == 0) | (outcome == 1)).all():
             raise DataError("log_prob of Bernoulli: x must be 0 or 1 everywhere; draw it with rng.random(x.shape) < x")
         return ops.sum(outcome * self.logits - ops.softplus(self.logits), event_axes(len(self.event_shape)))
@@ -64,7 +63,7 @@ class Categorical(Distribution):
         ------
         DataError : for outcomes that are not integers from 0 to K - 1
         """
-        outcome, k = _data(x), self.logits.shape[-1]
+        outcome, k = np.asarray(x), self.logits.shape[-1]
         if outcome.dtype.kind not in "iu" or (outcome.size and not 0 <= outcome.min() <= outcome.max() < k):
             raise DataError(f"log_prob of Categorical: outcomes must be integers from 0 to K-1={k - 1}")
         return ops.sum(ops.where(outcome[..., None] == np.arange(k), ops.log_softmax(self.logits), 0), -1)
@@ -77,7 +76,3 @@ class Categorical(Distribution):
     def entropy(self) -> Value:
         log_p = ops.log_softmax(self.logits)
         return -ops.sum(ops.exp(log_p) * log_p, -1)
-
-
-def _data(x: Value) -> np.ndarray:
-    return np.asarray(x.data if isinstance(x, Tensor) else x)
