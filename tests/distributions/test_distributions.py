@@ -283,6 +283,7 @@ def test_extreme_logits_stay_finite() -> None:
         (lambda: MultivariateNormal(np.zeros(2), np.eye(3)), ShapeError, "(...,D)=(2,)"),
         (lambda: Categorical(1.0), ShapeError, "(...,K)"),
         (lambda: Categorical(np.zeros(3)).log_prob(np.array([3])), DataError, "K-1=2"),
+        (lambda: Categorical(np.zeros(3)).log_prob(np.array([0, 5])), DataError, "K-1=2"),
         (lambda: Categorical(np.zeros(3)).log_prob(np.array([-1])), DataError, "K-1=2"),
         (lambda: Categorical(np.zeros(3)).log_prob(np.array([0.5])), DataError, "integers"),
         (lambda: Bernoulli(np.zeros(1)).log_prob(np.array([[0.5]])), DataError, "rng.random(x.shape) < x"),
