@@ -33,12 +33,12 @@ def _statements(path: Path) -> list[ast.stmt]:
 
 
 def _idle(path: Path) -> Iterator[ast.expr | ast.stmt | ast.keyword]:
-    """Code that computes nothing: the texts of errors, the domains that tests draw from, types."""
+    """Code that computes nothing: texts of errors, domains that tests draw from, types, what `zip` asserts."""
     for statement in _statements(path):
         if isinstance(statement, ast.Assign) and str(getattr(statement.targets[0], "id", "")).isupper():
             yield statement
         for node in ast.walk(statement):
-            if isinstance(node, ast.Raise) or (isinstance(node, ast.keyword) and node.arg == "domain"):
+            if isinstance(node, ast.Raise) or (isinstance(node, ast.keyword) and node.arg in ("domain", "strict")):
                 yield node
             elif isinstance(node, ast.arg | ast.AnnAssign) and node.annotation:
                 yield node.annotation
