@@ -27,6 +27,8 @@ KERNEL = np.ones((3, 3, 1, 2), np.float32)
         (lambda: tg.flip(X, 5), ShapeError, "flip: axis 5"),
         (lambda: tg.moveaxis(X, 5, 0), ShapeError, "moveaxis: axis 5"),
         (lambda: tg.squeeze(tg.tensor(1.0), 0), ShapeError, "squeeze: axis 0"),
+        (lambda: tg.squeeze(X, 0), ShapeError, r"squeeze: axis 0 of shape \(3, 4\) has a size other than 1"),
+        (lambda: tg.upsample2d(X, 2), ShapeError, r"upsample2d: x must be \(N,H,W,C\), got shape \(3, 4\)"),
         (lambda: tg.split(X, 0), ShapeError, "split: "),
         (lambda: tg.matmul(X, X), ShapeError, r"K=4 in \(\.\.\.,M,K\)=\(3, 4\) but b has K=3"),
         (lambda: tg.conv2d(IMAGE, KERNEL, stride=1.5), ShapeError, "stride=1.5 must be a whole number"),
