@@ -180,6 +180,11 @@ def test_space_to_channels_is_inverted_and_keeps_squares_together(seed: int, siz
     np.testing.assert_array_equal(y[:, 1, 2], x[:, size:, 2 * size :].reshape(2, -1))
 
 
+def test_pixels_fill_the_range_that_estimates_are_clipped_to() -> None:
+    pixels = np.array([0.0, 1.0], np.float32)
+    np.testing.assert_array_equal(DDPM.unet((4, 4, 1), np.random.default_rng(0)).scaling(pixels), [-1, 1])
+
+
 def test_images_that_cannot_be_halved_are_refused() -> None:
     model = DDPM.unet((26, 28, 1), np.random.default_rng(0))
     with pytest.raises(ShapeError, match=r"H and W divisible by 4, got \(2, 26, 28, 1\)"):
