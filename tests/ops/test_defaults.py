@@ -42,3 +42,11 @@ def test_softmax_is_along_the_last_axis(f: Callable) -> None:
 def test_one_row_is_normalised_as_a_row_of_many() -> None:
     x, weight, bias = np.random.default_rng(0).standard_normal((3, 4))
     np.testing.assert_array_equal(tg.layer_norm(x, weight, bias), tg.layer_norm(x[None], weight, bias)[0])
+
+
+def test_convolutions_take_every_pixel_and_add_none() -> None:
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((2, 5, 6, 3)), rng.standard_normal((2, 3, 3, 3))
+    np.testing.assert_array_equal(tg.conv2d(x, w), tg.conv2d(x, w, None, 1, 0, 1))
+    np.testing.assert_array_equal(tg.conv1d(x[0], w[0]), tg.conv1d(x[0], w[0], None, 1, 0, 1, False))
+    np.testing.assert_array_equal(tg.conv_transpose2d(x, w), tg.conv_transpose2d(x, w, None, 1, 0, 0))
