@@ -185,10 +185,11 @@ def test_pixels_fill_the_range_that_estimates_are_clipped_to() -> None:
     np.testing.assert_array_equal(DDPM.unet((4, 4, 1), np.random.default_rng(0)).scaling(pixels), [-1, 1])
 
 
-def test_images_that_cannot_be_halved_are_refused() -> None:
-    model = DDPM.unet((26, 28, 1), np.random.default_rng(0))
-    with pytest.raises(ShapeError, match=r"H and W divisible by 4, got \(2, 26, 28, 1\)"):
-        model.train_step(np.zeros((2, 26, 28, 1), np.float32), np.random.default_rng(0))
+@pytest.mark.parametrize(("h", "w"), [(26, 28), (28, 26)])
+def test_images_that_cannot_be_halved_are_refused(h: int, w: int) -> None:
+    model = DDPM.unet((h, w, 1), np.random.default_rng(0))
+    with pytest.raises(ShapeError, match=rf"H and W divisible by 4, got \(2, {h}, {w}, 1\)"):
+        model.train_step(np.zeros((2, h, w, 1), np.float32), np.random.default_rng(0))
 
 
 @few
