@@ -18,7 +18,7 @@ Padding = tuple[Pair, Pair]
 
 ACTIVATIONS = ("identity", "relu", "leaky_relu", "elu", "silu", "gelu", "softplus", "sigmoid", "tanh")
 
-_erf = np.vectorize(math.erf, otypes=[np.float64])
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ def _sigmoid(x: Array) -> Array:
 
 
 def _normal_cdf(x: Array) -> Array:
-    return (0.5 * (1 + _erf(x / math.sqrt(2)))).astype(x.dtype)
+    return (0.5 * _erfc(-x / math.sqrt(2))).astype(x.dtype)  # 1 + erf would lose the digits of the left tail
 
 
 # -------------------------------------------------------------------------------------------------------------- linear,
@@ -218,7 +218,7 @@ def group_norm(x: Array, groups: int, weight: Array, bias: Array, eps: float = 1
     x ``(N, ..., C)``, weight and bias ``(C,)``. Returns ``(y, mean, rstd)``, the last two of shape ``(N, groups)``;
     the variance is the biased one.
     """
-    grouped = x.reshape(x.shape[0], -1, groups, x.shape[-1] // groups)
+    grouped = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), groups, x.shape[-1] // groups)
     mean = grouped.mean(axis=(1, 3), keepdims=True)
     rstd = 1 / np.sqrt(((grouped - mean) ** 2).mean(axis=(1, 3), keepdims=True) + x.dtype.type(eps))
     y = ((grouped - mean) * rstd).reshape(x.shape) * weight + bias
@@ -229,7 +229,7 @@ def group_norm_grad(
     g: Array, x: Array, groups: int, weight: Array, mean: Array, rstd: Array
 ) -> tuple[Array, Array, Array]:
     """The cotangents of `group_norm`'s x, weight and bias."""
-    shape = (x.shape[0], -1, groups, x.shape[-1] // groups)
+    shape = (x.shape[0], math.prod(x.shape[1:-1]), groups, x.shape[-1] // groups)
     rstd = rstd[:, None, :, None]
     normal = (x.reshape(shape) - mean[:, None, :, None]) * rstd
     gn = (g * weight).reshape(shape)

@@ -55,7 +55,7 @@ class Layout:
         if self.name == "reversed":
             return np.flip(np.flip(x).copy()) if x.ndim else x.copy()
         if self.name == "offset":
-            return np.concatenate([np.zeros(1, x.dtype), x.ravel()])[1:].reshape(x.shape)
+            return np.pad(x.ravel(), 1)[1:-1].reshape(x.shape)
         if self.name == "zero-stride":
             return np.broadcast_to(x[:1].copy(), x.shape) if x.ndim and len(x) else x.copy()
         made = np.array(x, order="C")

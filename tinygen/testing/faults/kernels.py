@@ -7,8 +7,8 @@ import numba
 import numpy as np
 from hypothesis import strategies as st
 
-from tinygen.testing.contracts import check_kernel
 from tinygen.testing.faults.base import Checker, Fault
+from tinygen.testing.kernels import check_kernel
 from tinygen.testing.strategies import arrays
 
 Array = np.ndarray
