@@ -10,7 +10,7 @@ from tinygen.files import write_atomically
 from tinygen.testing.faults import FAULTS, Fault, gradients
 from tinygen.testing.kill_matrix import Tally, kill_matrix, peers
 
-Table = dict[tuple[int, str], Tally]
+Table = dict[tuple[str, str], Tally]
 
 
 def main() -> None:
@@ -70,7 +70,7 @@ def _table(faults: list[Fault], table: Table, columns: list[str]) -> list[str]:
 
 
 def _cell(fault: Fault, name: str, table: Table) -> str:
-    tally = table.get((fault.number, name))
+    tally = table.get((fault.title, name))
     if tally is None:
         return "–"
     caught = f"**{tally.caught}**" if name in fault.caught_by else str(tally.caught)
