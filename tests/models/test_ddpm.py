@@ -12,7 +12,7 @@ from tinygen import nn
 from tinygen.errors import ShapeError
 from tinygen.models.common import Scaling
 from tinygen.models.ddpm import DDPM, NoiseSchedule
-from tinygen.models.denoisers import TimeMLP, UNet, channels_to_space, space_to_channels
+from tinygen.models.denoisers import TimeMLP, UNet, channels_to_space, space_to_channels, time_features
 from tinygen.testing import check_diffusion, rngs, schedules
 
 seeds = st.integers(0, 2**32 - 1)
@@ -183,6 +183,18 @@ def test_space_to_channels_is_inverted_and_keeps_squares_together(seed: int, siz
 def test_pixels_fill_the_range_that_estimates_are_clipped_to() -> None:
     pixels = np.array([0.0, 1.0], np.float32)
     np.testing.assert_array_equal(DDPM.unet((4, 4, 1), np.random.default_rng(0)).scaling(pixels), [-1, 1])
+
+
+@pytest.mark.parametrize("steps", [0, 201])
+def test_steps_that_the_schedule_has_not_are_refused(steps: int) -> None:
+    with pytest.raises(ValueError, match=f"steps={steps} must be from 1 to T=200"):
+        DDPM.unet((4, 4, 1), np.random.default_rng(0)).times(steps)
+
+
+def test_frequencies_of_time_are_geometric() -> None:
+    t, n = 1e-6, 8
+    frequencies = time_features(np.array([t]), 2 * n, np.dtype(np.float64))[0, :n] / t  # sin(t f) is t f here
+    np.testing.assert_allclose(frequencies, 100 * 1000 ** (-np.arange(n) / n), rtol=1e-8)
 
 
 @pytest.mark.parametrize(("h", "w"), [(26, 28), (28, 26)])

@@ -185,3 +185,4 @@ def test_loss_is_the_mean_negative_elbo() -> None:
 def test_images_that_four_does_not_divide_are_refused() -> None:
     with pytest.raises(ShapeError, match=r"VAE\.conv: four must divide H and W of \(H,W,C\)=\(28, 27, 1\)"):
         VAE.conv((28, 27, 1), 2, np.random.default_rng(0))
+    VAE.conv((8, 12, 1), 2, np.random.default_rng(0))  # these four divides
