@@ -150,7 +150,7 @@ def check_taylor(
     if np.isfinite(slope) and (not any(remainders[-3:]) or np.median(powers) >= 1.5):
         conclude(None)
     elif np.isfinite(slope) and not (
-        all(0.5 < p < 1.5 for p in powers)
+        all(abs(p - 1) < 0.25 for p in powers)
         and np.median(_powers(bends)) >= 1.5
         and not _returns(bends)
         and moves[0] == moves[-1]

@@ -11,7 +11,7 @@ from hypothesis.strategies import SearchStrategy
 import tinygen as tg
 from tinygen.testing.faults import bijections, distributions, gradients, kernels
 from tinygen.testing.faults.base import Checker
-from tinygen.testing.faults.gradients import CHECKERS, HALVES, Differentiable, one
+from tinygen.testing.faults.gradients import CHECKERS, HALVES, Differentiable
 from tinygen.testing.gradients import Pullback
 from tinygen.testing.strategies import arrays
 
@@ -34,9 +34,15 @@ class Hostile:
     checkers: Mapping[str, Checker]
 
 
-def of_tensors(title: str, f: Callable, examples: SearchStrategy | None = None) -> Hostile:
-    """A function of Tensors, whose second derivative is checked as well."""
-    return Hostile(title, Differentiable(f, None), one((4,)) if examples is None else examples, gradients.TWICE)
+def scaled(size: float) -> SearchStrategy[list[Array]]:
+    """Arguments of some size."""
+    return arrays(shape=(4,)).map(lambda x: [size * x])
+
+
+def of_tensors(title: str, f: Callable, examples: SearchStrategy | None = None, *, order: int = 2) -> Hostile:
+    """A function of Tensors, whose second derivative is checked as well where differences can show it."""
+    checkers = gradients.TWICE if order == 2 else CHECKERS
+    return Hostile(title, Differentiable(f, None), scaled(1) if examples is None else examples, checkers)
 
 
 def cumprod(u: Array, x: Array) -> tuple[Array]:
@@ -84,7 +90,9 @@ CORPUS = (
     of_tensors("x² |x| at zero", lambda x: x * x * tg.abs(x), HALVES),
     of_tensors("ties of a maximum", lambda x: tg.max(x, axis=1), HALVES),
     of_tensors("ties of a sort", lambda x: tg.sort(x), HALVES),
-    of_tensors("relu and floor on their steps", lambda x: tg.relu(x) + tg.floor(2 * x), HALVES),
+    of_tensors(
+        "relu and floor on their steps", lambda x: tg.relu(x) + tg.floor(x), HALVES.map(lambda xs: [xs[0][0, :2]])
+    ),
     of_tensors("norm at zero", lambda x: tg.norm(x), HALVES),
     of_tensors(
         "an ill-conditioned inverse",
@@ -92,23 +100,14 @@ CORPUS = (
     ),
     of_tensors("values of 1e150", lambda x: 1e150 * x * x),
     of_tensors("values of 1e-150", lambda x: 1e-150 * tg.sin(x)),
-    of_tensors(
-        "arguments of 1e-150",
-        lambda x: tg.exp(1e150 * x),
-        arrays(shape=(4,)).map(lambda x: [1e-150 * x]),
-    ),
-    of_tensors(
-        "arguments of 1e150",
-        lambda x: tg.sin(1e-150 * x),
-        arrays(shape=(4,)).map(lambda x: [1e150 * x]),
-    ),
+    of_tensors("arguments of 1e-150", lambda x: tg.exp(1e150 * x), scaled(1e-150), order=1),
+    of_tensors("arguments of 1e150", lambda x: tg.sin(1e-150 * x), scaled(1e150), order=1),
     of_tensors("a peak that is narrow", lambda x: tg.exp(-300 * x * x)),
     of_tensors("fast oscillations", lambda x: tg.sin(300 * x)),
     of_tensors("digits lost to 1e8", lambda x: (1e8 + x) - 1e8),
-    of_tensors("digits lost to 1e12", lambda x: (1e12 + x) - 1e12),
     of_tensors("sin x - x", lambda x: tg.sin(x) - x),
     of_tensors("zero, but for rounding", lambda x: tg.logaddexp(x, x) - x),
-    of_tensors("saturated softmax", lambda x: tg.softmax(500 * x)),
+    of_tensors("saturated softmax", lambda x: tg.softmax(500 * x), order=1),
     Hostile(
         "sums in another order",
         (lambda x: x[::-1].cumsum()[-1:], lambda x: x.sum(keepdims=True)),

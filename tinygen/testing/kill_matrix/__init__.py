@@ -15,6 +15,8 @@ from tinygen.testing.faults import FAULTS, Checker, Fault
 from tinygen.testing.strategies import rngs
 from tinygen.testing.verdicts import CheckError
 
+Check = Callable[[Any, np.random.Generator], None]
+
 
 @dataclass(frozen=True)
 class Tally:
@@ -24,10 +26,8 @@ class Tally:
     false_alarms: int
 
 
-def rejects(
-    checker: Checker, subject: Callable[[], Any], drawn: SearchStrategy, at: int | None = None, examples: int = 100
-) -> bool:
-    """Whether a hypothesis test that runs ``checker`` on that many examples fails, from seed ``at`` or derandomised."""
+def rejects(check: Check, drawn: SearchStrategy, at: int | None = None, examples: int = 100) -> bool:
+    """Whether a hypothesis test that runs ``check`` on that many examples fails, from seed ``at`` or derandomised."""
 
     @settings(
         max_examples=examples,
@@ -40,7 +40,7 @@ def rejects(
     )
     @given(drawn, rngs())
     def test(example: Any, rng: np.random.Generator) -> None:
-        checker(subject(), example, rng)
+        check(example, rng)
 
     if at is not None:
         test = seed(at)(test)
@@ -93,8 +93,12 @@ def kill_matrix(
     table = {}
     for fault in faults:
         for name, checker in (fault.checkers if checkers is None else checkers).items():
-            wrong, right = partial(fault.subject, True), partial(fault.subject, False)
-            caught = [s for s in range(seeds) if rejects(checker, wrong, fault.examples, s, examples)]
-            alarms = sum(rejects(checker, right, fault.examples, s, examples) for s in caught)
+            wrong, right = (partial(_run, checker, fault, faulty) for faulty in (True, False))
+            caught = [s for s in range(seeds) if rejects(wrong, fault.examples, s, examples)]
+            alarms = sum(rejects(right, fault.examples, s, examples) for s in caught)
             table[fault.title, name] = Tally(len(caught), alarms)
     return table
+
+
+def _run(checker: Checker, fault: Fault, faulty: bool, example: Any, rng: np.random.Generator) -> None:
+    checker(fault.subject(faulty), example, rng)
