@@ -1,40 +1,73 @@
-"""What the tests of the kernels share: how arrays are drawn and laid out in memory, and thread counts."""
+"""What the tests of the kernels share: the two checks of every kernel, and new processes."""
 
+import importlib
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hypothesis import strategies as st
+import pytest
 
 import kernels
-from kernels.threads import get_num_threads, set_num_threads
-
-seeds = st.integers(0, 2**32 - 1)
-dtypes = st.sampled_from([np.float32, np.float64])
-layouts = st.sampled_from(["C", "Fortran", "strided", "reversed", "read-only"])
+from kernels import reference, threads
+from tests.kernels.cases import CASES
+from tinygen.testing import check_kernel
 
 
-def normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, scale: float = 1.0) -> np.ndarray:
+def normal(rng: np.random.Generator, dtype: Any, *shape: int, scale: float = 1.0) -> np.ndarray:
     """Normal numbers, in an array even where ``shape`` is ()."""
     return np.asarray(scale * rng.standard_normal(shape)).astype(dtype)
 
 
-def lay_out(array: np.ndarray, layout: str) -> np.ndarray:
-    """The same values in another memory layout."""
-    if layout == "Fortran":
-        return np.asfortranarray(array)
-    if layout == "strided":
-        return np.repeat(array, 2, axis=-1)[..., ::2] if array.ndim else array
-    if layout == "reversed":
-        return np.flip(np.ascontiguousarray(np.flip(array)))
-    if layout == "read-only":
-        array = array.copy()
-        array.flags.writeable = False
-    return array
+def compiled(name: str) -> Callable:
+    """A public kernel, whatever backend the environment has chosen."""
+    return getattr(importlib.import_module(f"kernels.{kernels._MODULE_OF[name]}"), name)
+
+
+def arguments(name: str, settings: tuple, dtype: Any, rng: np.random.Generator) -> tuple:
+    return CASES[name].arguments(partial(normal, rng, dtype), *settings)
+
+
+def check(name: str, settings: tuple, dtype: Any, rng: np.random.Generator) -> None:
+    """Hold a kernel against its reference."""
+    case = CASES[name]
+    fast, slow = (returning(f, case.in_place) for f in (compiled(name), getattr(reference, name)))
+    args = arguments(name, settings, dtype, rng)
+    check_kernel(fast, slow, *args, roundings=case.roundings, scale=case.scale, rng=rng)
+
+
+def returning(kernel: Callable, in_place: tuple[int, ...]) -> Callable:
+    """A kernel that returns what it would have changed, after a check that it changed nothing beyond."""
+    if not in_place:
+        return kernel
+
+    def run(*args: Any) -> tuple[np.ndarray, ...]:
+        fenced = {i: np.pad(args[i], 1, constant_values=np.pi) for i in in_place}
+        kernel(*[fenced[i][1:-1] if i in fenced else a for i, a in enumerate(args)])
+        for array in fenced.values():
+            assert np.all(array[[0, -1]] == array.dtype.type(np.pi)), "the memory around an argument was written to"
+        return tuple(array[1:-1] for array in fenced.values())
+
+    return run
+
+
+def assert_same_bits_on_all_thread_counts(name: str, args: tuple) -> None:
+    """Results must have the same bits, not only nearly the same values; and be contiguous, as the next kernel likes."""
+    results = []
+    for n in (1, 2, 3):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(threads, "GRAIN", 1e-3)  # so that even small work is divided
+            patch.setattr(threads, "_num_threads", n)
+            # All are kept until the end: in the memory of a freed result, elements that were forgotten would be right.
+            y = returning(compiled(name), CASES[name].in_place)(*args)
+            results.append([a for a in (y if isinstance(y, tuple) else (y,)) if a is not None])
+    for one, two, three in zip(*results, strict=True):
+        assert one.flags.c_contiguous
+        assert one.tobytes() == two.tobytes() == three.tobytes()
 
 
 def run_python(code: str, folder: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -47,26 +80,3 @@ def run_python(code: str, folder: Path | None = None, **environment: str) -> sub
     )
     assert result.returncode == 0, result.stderr
     return result
-
-
-def assert_same_bits_on_all_thread_counts(compute: Callable[[], Any]) -> None:
-    """Results must have the same bits, not only nearly the same values."""
-    before = get_num_threads()
-    results = []
-    try:
-        for threads in (1, 2, 3):
-            set_num_threads(threads)
-            # All are kept until the end: in the memory of a freed result, elements that were forgotten would be right.
-            results.append(list(compute()))
-    finally:
-        set_num_threads(before)
-    for one, two, three in zip(*results, strict=True):
-        assert one.tobytes() == two.tobytes() == three.tobytes()
-
-
-def assert_close(actual: np.ndarray, expected: np.ndarray, tolerance: Any) -> None:
-    """Elementwise |actual - expected| <= tolerance; shape and NaN positions must agree."""
-    assert actual.shape == expected.shape
-    np.testing.assert_array_equal(np.isnan(actual), np.isnan(expected))
-    error = np.abs(np.subtract(actual, expected, dtype=np.float64))
-    assert not np.any(error > tolerance), f"off by {np.nanmax(error - tolerance)} more than the tolerance"

@@ -107,7 +107,7 @@ def test_several_python_threads_may_call_at_once(monkeypatch):
     monkeypatch.setattr(threads, "GRAIN", 1e-3)
     monkeypatch.setattr(threads, "_num_threads", 3)
     rng = np.random.default_rng(0)
-    x, w = normal(rng, (60, 32), np.float32), normal(rng, (32, 48), np.float32)
+    x, w = normal(rng, np.float32, 60, 32), normal(rng, np.float32, 32, 48)
     expected = affine.linear(x, w)[0]
     results = []
 

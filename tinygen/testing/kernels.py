@@ -20,6 +20,7 @@ def check_kernel(
     reference: Callable,
     *args: Any,
     roundings: float = 16,
+    scale: Callable | None = None,
     rng: np.random.Generator | None = None,
 ) -> None:
     """Check that a kernel computes what its reference does, for arguments in any layout, and touches nothing else.
@@ -27,7 +28,7 @@ def check_kernel(
     The reference, run in float64, is the truth y. With ε the spacing of numbers at 1 in the arguments' dtype, an entry
     may be off by
 
-        roundings · ε · (|y| + Σᵢ |xᵢ ∂y/∂xᵢ|),
+        roundings · ε · (|y| + Σᵢ |xᵢ ∂y/∂xᵢ| + scale),
 
     which is as far as y moves when it and all numbers x that it is made of change by so many roundings: the mixed
     forward-backward error of a stable algorithm (Higham 2002, "Accuracy and Stability of Numerical Algorithms", section
@@ -50,6 +51,8 @@ def check_kernel(
         work in float64 also, and is called some 20 times
     args : their arguments; Python's numbers are settings, which no rounding changes
     roundings : how many roundings an entry may be off; 0 for a kernel that only moves numbers
+    scale : the size of numbers that cancel on the way to y whatever x is, as in x - mean(x) of a single x, or log(1 +
+        x): a function of the arguments, in float64, to as many arrays or numbers as there are results
     rng : draws the probes from which the sum over i is estimated
 
     Raises
@@ -71,7 +74,11 @@ def check_kernel(
 
     @cache
     def conditions() -> list[np.ndarray]:
-        return _conditions(reference, wide, truth, rng)
+        estimates = _conditions(reference, wide, truth, rng)
+        if scale is None:
+            return estimates
+        scales = scale(*wide)
+        return [a + b for a, b in zip(estimates, scales if isinstance(scales, tuple) else (scales,), strict=True)]
 
     def condition(i: int) -> np.ndarray:
         return conditions()[i]

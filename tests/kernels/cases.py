@@ -1,0 +1,283 @@
+"""Which arguments each public kernel is tried with: one entry for each, beside nothing else to write for a new kernel.
+
+Arguments follow from *settings*, such as sizes, which hypothesis draws, and from random numbers. Sizes lie around what
+a kernel divides its work by, where its loops begin and end.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn, SearchStrategy
+
+from kernels import activation, affine, microkernel, normalization, optimizer, product, reference
+
+Numbers = Callable[..., np.ndarray]
+"""Normal numbers of a shape and, unless it is 1, a scale."""
+
+
+@dataclass(frozen=True)
+class Case:
+    arguments: Callable[..., tuple[Any, ...]]
+    """Of numbers and settings."""
+    settings: SearchStrategy[tuple[Any, ...]]
+    large: tuple[tuple[Any, ...], ...] = ()
+    """Settings that are always tried: work for several threads, and paths that small sizes do not take."""
+    roundings: float = 16
+    """See `check_kernel`; 0 for kernels that only move or choose numbers."""
+    scale: Callable[..., Any] | None = None
+    """See `check_kernel`."""
+    in_place: tuple[int, ...] = ()
+    """The arguments that the kernel changes instead of returning something."""
+
+
+def sides(*tiles: int, least: int = 0) -> SearchStrategy[int]:
+    """Sizes: none, one, primes, and those around some tiles."""
+    around = {tile + d for tile in (4, *tiles) for d in (-1, 0, 1)}
+    return st.sampled_from(sorted(n for n in {0, 1, 2, 7, 13, 31} | around if n >= least))
+
+
+pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
+kinds = st.sampled_from(reference.ACTIVATIONS)
+alphas = st.sampled_from([0.0, 0.25, 1.5])  # numbers of float32, so that nothing rounds them
+
+
+def elements(block: int) -> SearchStrategy[tuple[int, ...]]:
+    """Shapes of any number of axes, or of about so many elements."""
+    few = st.lists(st.integers(0, 9), max_size=4).map(tuple)
+    return few | sides(8, block).map(lambda n: (n,))
+
+
+# --------------------------------------------------------------------------------------------------- activation, linear
+
+
+def activate(normal: Numbers, shape: tuple[int, ...], kind: str, alpha: float, scale: float) -> tuple:
+    return normal(*shape, scale=scale), kind, alpha
+
+
+def activate_grad(normal: Numbers, shape: tuple[int, ...], kind: str, alpha: float, scale: float) -> tuple:
+    return normal(*shape), np.asarray(reference.activate(normal(*shape, scale=scale), kind, alpha)[1]), kind, alpha
+
+
+activations = st.tuples(elements(activation.BLOCK), kinds, alphas, st.sampled_from([0.1, 1.0, 5.0, 40.0]))
+many_activations = tuple(((5 * activation.BLOCK + 3,), kind, 0.25, 3.0) for kind in reference.ACTIVATIONS)
+
+
+def linear(normal: Numbers, m: int, k: int, n: int, kind: str, alpha: float, with_bias: bool) -> tuple:
+    w = normal(k, n, scale=max(k, 1) ** -0.5)  # or all activations were saturated
+    return normal(m, k), w, normal(n) if with_bias else None, kind, alpha
+
+
+def linear_grad(normal: Numbers, m: int, k: int, n: int, kind: str, alpha: float, needs: tuple[bool, ...]) -> tuple:
+    x, w, b, _, _ = linear(normal, m, k, n, kind, alpha, True)
+    return normal(m, n), x, w, reference.linear(x, w, b, kind, alpha)[1], kind, alpha, needs
+
+
+products = (
+    (700, 300, 130),  # several blocks of rows, two passes over several groups of panels, the last panel ragged
+    (40, 64, 800),
+    (64, 32, 128),
+    (25, 4 * product.DEPTH + 1, 33),
+    (200, 1, 64),
+    (70, 64, 2),
+    (200, 33, 1),
+    (1, 40, 40),
+)
+some_kinds = ("identity", "silu", "elu", "relu", "gelu", "softplus", "leaky_relu", "tanh")
+matrices = (sides(microkernel.ROWS, affine.PART), sides(8, 16, product.DEPTH), sides(affine.FEW, 8, 16, 32))
+
+# ---------------------------------------------------------------------------------------------------------- convolution
+
+
+def conv2d(normal: Numbers, n: int, size: tuple, c_in: int, c_out: int, kernel: tuple, *geometry: Any) -> tuple:
+    bias = normal(c_out) if (n + c_out) % 4 else None
+    return normal(n, *size, c_in), normal(*kernel, c_in, c_out), bias, *geometry
+
+
+def conv2d_input_grad(normal: Numbers, *settings: Any) -> tuple:
+    x, w, b, *geometry = conv2d(normal, *settings)
+    return normal(*reference.conv2d(x, w, b, *geometry).shape), w, settings[1], *geometry
+
+
+def conv2d_weight_grad(normal: Numbers, *settings: Any) -> tuple:
+    x, w, b, *geometry = conv2d(normal, *settings)
+    return x, normal(*reference.conv2d(x, w, b, *geometry).shape), settings[4], *geometry
+
+
+@st.composite
+def convolutions(draw: DrawFn) -> tuple:
+    """Every kind of geometry, with just enough pixels or a few more: what `conv2d` above takes."""
+    kernel, stride, dilation = (draw(st.tuples(st.integers(1, n), st.integers(1, n))) for n in (4, 3, 3))
+    padding = draw(st.tuples(*2 * [st.tuples(st.integers(0, 4), st.integers(0, 4))]))
+    spare = draw(st.tuples(st.integers(0, 8), st.integers(0, 8)))
+    size = tuple(max(0, dilation[a] * (kernel[a] - 1) + 1 - sum(padding[a])) + spare[a] for a in (0, 1))
+    channels = st.integers(1, 6) | st.sampled_from([0, 8, 16, 17, 32, 35])
+    return draw(st.integers(0, 3)), size, draw(channels), draw(channels), kernel, stride, padding, dilation
+
+
+def same(size: tuple[int, int], n: int = 2, c_in: int = 3, c_out: int = 5, stride: int = 1) -> tuple:
+    """A kernel of 3 × 3 that keeps the size (but for the stride)."""
+    return n, size, c_in, c_out, (3, 3), (stride, stride), ((1, 1), (1, 1)), (1, 1)
+
+
+geometries = (
+    same((7, 7), n=9, c_in=20, c_out=32),  # several images in a block, the last block not full
+    same((70, 90), n=1),  # several blocks in an image
+    same((3, 2000), n=1, c_in=2),  # several blocks in a row
+    same((28, 29), c_in=1, c_out=32),
+    same((28, 29), c_in=32, c_out=1),
+    same((28, 29), c_in=8, c_out=16, stride=2),
+    (2, (1, 300), 4, 8, (1, 2), (1, 1), ((0, 0), (64, 0)), (1, 64)),  # causal and dilated
+    (1, (2, 2), 3, 3, (4, 4), (1, 1), ((1, 1), (2, 1)), (1, 1)),  # a kernel larger than the image
+    (2, (0, 5), 3, 4, (2, 1), (1, 1), ((1, 2), (0, 0)), (1, 1)),  # nothing but padding
+    (2, (28, 29), 4, 4, (1, 1), (3, 5), ((0, 0), (0, 0)), (1, 1)),  # pixels that no window meets
+)
+
+# ------------------------------------------------------------------------------------------------ normalization, logits
+
+
+def group_norm(normal: Numbers, shape: tuple, groups: int, size: int, offset: float, eps: float) -> tuple:
+    channels = groups * size
+    x = normal(*shape, channels)
+    return x + x.dtype.type(offset), groups, normal(channels), normal(channels), eps
+
+
+def group_norm_grad(normal: Numbers, shape: tuple, groups: int, *rest: Any) -> tuple:
+    x, _, weight, bias, eps = group_norm(normal, shape, groups, *rest)
+    return normal(*x.shape), x, groups, weight, *reference.group_norm(x, groups, weight, bias, eps)[1:]
+
+
+def layer_norm(normal: Numbers, m: int, c: int, offset: float, eps: float) -> tuple:
+    x, _, *rest = group_norm(normal, (m,), 1, c, offset, eps)
+    return x, *rest
+
+
+def layer_norm_grad(normal: Numbers, *settings: Any) -> tuple:
+    x, weight, bias, eps = layer_norm(normal, *settings)
+    return normal(*x.shape), x, weight, *reference.layer_norm(x, weight, bias, eps)[1:]
+
+
+def group_norm_grad_scale(g: Any, x: Any, groups: int, weight: Any, mean: Any, rstd: Any) -> tuple:
+    """What a group of one number cancels: its cotangent, less the mean of all, is zero whatever it is."""
+    by_channel = np.repeat(rstd, len(weight) // groups, axis=1)
+    return np.abs(g * weight) * by_channel.reshape(len(x), *[1] * (x.ndim - 2), len(weight)), 0.0, 0.0
+
+
+def layer_norm_grad_scale(g: Any, x: Any, weight: Any, mean: Any, rstd: Any) -> tuple:
+    return np.abs(g * weight) * rstd[:, None], 0.0, 0.0
+
+
+offsets = st.sampled_from([0.0, 0.5, -30.0]), st.sampled_from([1e-6, 1e-2])
+images = st.tuples(st.integers(0, 4), st.integers(1, 6)) | st.tuples(*[st.integers(1, 5)] * 3) | st.tuples(sides())
+norm_settings = st.tuples(images, st.integers(1, 4), sides(8, least=1).filter(lambda n: n < 20), *offsets)
+rows_and_channels = sides(8, normalization.ROWS), sides(8, 64, least=1)
+
+
+def rows(normal: Numbers, m: int, c: int, scale: float) -> tuple:
+    return (normal(m, c, scale=scale),)
+
+
+def softmax_grad(normal: Numbers, m: int, c: int, scale: float) -> tuple:
+    return normal(m, c), np.exp(-np.abs(normal(m, c, scale=scale)))
+
+
+def log_softmax_grad(normal: Numbers, m: int, c: int, scale: float) -> tuple:
+    return normal(m, c), -np.abs(normal(m, c, scale=scale))
+
+
+logits = Case(rows, st.tuples(*rows_and_channels, st.sampled_from([0.1, 1.0, 30.0])), ((301, 101, 3.0),))
+logarithms = replace(logits, scale=lambda x: 1.0)  # the logarithm of a sum of 1 and more that may be small
+logits_grads = st.tuples(rows_and_channels[0], sides(8, 64), st.sampled_from([0.1, 1.0, 30.0]))
+
+# --------------------------------------------------------------------------------------------------- pooling, optimizer
+
+
+def pooled(normal: Numbers, n: int, h: int, w: int, c: int, size: tuple[int, int]) -> tuple:
+    return normal(n, h * size[0], w * size[1], c), size
+
+
+def ties(normal: Numbers, *settings: Any) -> tuple:
+    x, size = pooled(normal, *settings)
+    return np.round(x), size
+
+
+def max_pool2d_grad(normal: Numbers, *settings: Any) -> tuple:
+    x, size = ties(normal, *settings)
+    y = reference.max_pool2d(x, size)
+    return normal(*y.shape), x, y, size
+
+
+def upsample2d(normal: Numbers, n: int, h: int, w: int, c: int, scale: tuple[int, int]) -> tuple:
+    return normal(n, h, w, c), scale
+
+
+bands = st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 4), sides(8, 16), pairs)
+many_bands = ((5, 14, 7, 21, (3, 2)),)
+
+
+def adam(normal: Numbers, size: int, step: int, lr: float, beta1: float, beta2: float, *rest: float) -> tuple:
+    p, g, m, v = (normal(size) for _ in range(4))
+    return p, g, m, v * v, step, lr, beta1, beta2, *rest
+
+
+def adam_scale(
+    p: Any, g: Any, m: Any, v: Any, step: int, lr: float, beta1: float, beta2: float, eps: float, decay: float
+) -> tuple:
+    """``m + (1 - beta1) (g - m)`` cancels most of m if beta1 is small; and p is changed by a multiple of that."""
+    root = np.sqrt((v + (1 - beta2) * (g * g - v)) / (1 - beta2**step))
+    return lr * (abs(g) + abs(m)) / ((1 - beta1**step) * (root + eps)), abs(g) + abs(m), 0.0
+
+
+adam_settings = st.tuples(
+    sides(8, optimizer.BLOCK),
+    st.integers(1, 10_000),
+    st.floats(1e-5, 1),
+    st.floats(0, 0.99),
+    st.floats(0.5, 0.9999),
+    st.floats(1e-8, 1e-2),
+    st.floats(0, 0.1),
+)
+
+CASES = {
+    "activate": Case(activate, activations, many_activations, roundings=6),
+    "activate_grad": Case(activate_grad, activations, many_activations, roundings=6),
+    "linear": Case(
+        linear,
+        st.tuples(*matrices, kinds, alphas, st.booleans()),
+        tuple((*shape, kind, 0.5, True) for shape, kind in zip(products, some_kinds, strict=True)),
+    ),
+    "linear_grad": Case(
+        linear_grad,
+        st.tuples(*matrices, kinds, alphas, st.tuples(*[st.booleans()] * 3)),
+        tuple((*shape, kind, 0.5, (True,) * 3) for shape, kind in zip(products, some_kinds, strict=True)),
+    ),
+    "conv2d": Case(conv2d, convolutions(), geometries),
+    "conv2d_input_grad": Case(conv2d_input_grad, convolutions(), geometries),
+    "conv2d_weight_grad": Case(conv2d_weight_grad, convolutions(), geometries),
+    "group_norm": Case(group_norm, norm_settings, (((9, 21, 20), 4, 6, 1.0, 1e-5),)),
+    "group_norm_grad": Case(
+        group_norm_grad, norm_settings, (((9, 21, 20), 4, 6, 1.0, 1e-5),), scale=group_norm_grad_scale
+    ),
+    "layer_norm": Case(layer_norm, st.tuples(*rows_and_channels, *offsets), ((501, 24, 1.0, 1e-5),)),
+    "layer_norm_grad": Case(
+        layer_norm_grad, st.tuples(*rows_and_channels, *offsets), ((501, 24, 1.0, 1e-5),), scale=layer_norm_grad_scale
+    ),
+    "softmax": logits,
+    "log_softmax": logarithms,
+    "logsumexp": logarithms,
+    "softmax_grad": Case(softmax_grad, logits_grads, ((301, 101, 3.0),)),
+    "log_softmax_grad": Case(log_softmax_grad, logits_grads, ((301, 101, 3.0),)),
+    "sum_pool2d": Case(pooled, bands, many_bands),
+    "upsample2d": Case(upsample2d, bands, many_bands, roundings=0),
+    "max_pool2d": Case(ties, bands, many_bands, roundings=0),
+    "max_pool2d_grad": Case(max_pool2d_grad, bands, many_bands, roundings=2),
+    "adam": Case(
+        adam,
+        adam_settings,
+        ((5 * optimizer.BLOCK + 3, 3, 1e-2, 0.9, 0.999, 1e-8, 0.01),),
+        scale=adam_scale,
+        in_place=(0, 2, 3),
+    ),
+}
