@@ -12,30 +12,17 @@ type(codegen).magic_tuple = lambda self: (triple, name, features + ",+avx512f") 
 
 COMPARE = """
 import numpy as np
-from kernels import affine, convolution, microkernel, reference, weight_gradient
+from kernels import microkernel
+from tests.kernels.support import check
 rng = np.random.default_rng(0)
-PADDING = ((1, 1), (1, 0))
 for dtype in (np.float32, np.float64):
-    def compare(compiled, kernel, *arrays, rest=()):
-        wide = [a.astype(np.float64) for a in arrays]
-        found, expected, magnitude = (f(*a, *rest) for f, a in (
-            (compiled, arrays), (kernel, wide), (kernel, [abs(a) for a in wide])))
-        if not isinstance(found, tuple):
-            found, expected, magnitude = (found,), (expected,), (magnitude,)
-        for f, e, m in zip(found, expected, magnitude):
-            assert f.dtype == dtype and np.all(abs(f - e) <= 2000 * np.finfo(dtype).eps * m)  # sums of at most 1000
-    normal = lambda *shape: rng.standard_normal(shape).astype(dtype)
     for m, k, n in ((50, 40, 70), (7, 300, 33)):
-        x, w, b, g = normal(m, k), normal(k, n), normal(n), normal(m, n)
-        compare(affine.linear, reference.linear, x, w, b)
-        compare(affine.linear_grad, reference.linear_grad, g, x, w, g)
+        check("linear", (m, k, n, "identity", 0.0, True), dtype, rng)
+        check("linear_grad", (m, k, n, "identity", 0.0, (True, True, True)), dtype, rng)
     for c_in, c_out, stride in ((5, 40, 1), (37, 3, 1), (37, 40, 2)):
-        x, w = normal(3, 9, 8, c_in), normal(3, 2, c_in, c_out)
-        geometry = ((stride, stride), PADDING, (1, 1))
-        g = normal(*reference.conv2d(x, w, None, *geometry).shape)
-        compare(convolution.conv2d, reference.conv2d, x, w, rest=(None, *geometry))
-        compare(convolution.conv2d_input_grad, reference.conv2d_input_grad, g, w, rest=((9, 8), *geometry))
-        compare(weight_gradient.conv2d_weight_grad, reference.conv2d_weight_grad, x, g, rest=((3, 2), *geometry))
+        settings = 3, (9, 8), c_in, c_out, (3, 2), (stride, stride), ((1, 1), (1, 0)), (1, 1)
+        for name in ("conv2d", "conv2d_input_grad", "conv2d_weight_grad"):
+            check(name, settings, dtype, rng)
 print(microkernel.ROWS, microkernel.panel_width(np.dtype("f")))
 """
 
