@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 
 from tinygen import func
 from tinygen.autograd import Tensor
-from tinygen.testing.gradients import Pullback, Vjp
+from tinygen.testing.differences import Vjp
+from tinygen.testing.gradients import Pullback
 from tinygen.testing.strategies import LAYOUTS, Layout
 from tinygen.testing.verdicts import CheckError, ContractError, as_array, assert_close, conclude, generator
 

@@ -16,9 +16,10 @@ from tinygen import func
 from tinygen.autograd import Operation, Primitive, Tensor
 from tinygen.autograd.domain import Examples
 from tinygen.testing.contracts import check_contract
+from tinygen.testing.differences import Vjp
 from tinygen.testing.domains import arguments, bind
 from tinygen.testing.flows import check_bijection
-from tinygen.testing.gradients import Pullback, Vjp, check_adjoint, check_taylor, check_vjp
+from tinygen.testing.gradients import Pullback, check_adjoint, check_taylor, check_vjp
 from tinygen.testing.verdicts import ContractError, as_array, assert_close, conclude
 
 EPS32 = float(np.finfo(np.float32).eps)

@@ -11,8 +11,9 @@ from hypothesis.strategies import SearchStrategy
 
 from tinygen import Tensor
 from tinygen.testing.contracts import check_contract
+from tinygen.testing.differences import Vjp
 from tinygen.testing.faults.base import Checker, Fault
-from tinygen.testing.gradients import Pullback, Vjp, check_adjoint, check_subgradient, check_taylor, check_vjp
+from tinygen.testing.gradients import Pullback, check_adjoint, check_subgradient, check_taylor, check_vjp
 from tinygen.testing.strategies import arrays
 
 Array = np.ndarray

@@ -1,18 +1,20 @@
 """``python -m tinygen.testing.kill_matrix``: run every checker on every planted fault, and write the tables."""
 
 import argparse
+import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from tinygen.files import write_atomically
-from tinygen.testing.faults import KINDS, Fault, gradients
+from tinygen.testing.faults import FAULTS, KINDS, Checker, Fault, gradients
 from tinygen.testing.faults.hostile import CORPUS, Hostile
 from tinygen.testing.kill_matrix import kill_matrix, peers, rejects
 
-Cells = dict[tuple[str, str], str]
+Case = tuple[Fault | Hostile, str, Checker]
 
 ABOUT = """# Planted faults, and the checkers that catch them
 
@@ -36,46 +38,54 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=100, help="examples in each test (default: %(default)s)")
     parser.add_argument("--only", type=int, nargs="+", metavar="FAULT", help="numbers of faults (default: all)")
     parser.add_argument("--no-peers", action="store_true", help="leave out other libraries' checkers")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="write the tables to this file too")
     options = parser.parse_args()
 
-    others = {} if options.no_peers else peers.installed()
-    planted = {kind: [f for f in kind.FAULTS if not options.only or f.number in options.only] for kind in KINDS}
-    faults = [
-        (fault, name, checker)
-        for kind, of_kind in planted.items()
-        for fault in of_kind
-        for name, checker in (dict(fault.checkers) | (others if kind is gradients else {})).items()
-    ]
-    corpus = [] if options.only else [(h, name, checker) for h in CORPUS for name, checker in h.checkers.items()]
-    size = {"seeds": options.seeds, "examples": options.examples}
-    cells: Cells = {}
-    with tqdm(total=len(faults) + len(corpus)) as bar:
-        for fault, name, checker in faults:
-            (tally,) = kill_matrix({name: checker}, faults=[fault], **size).values()
-            caught = f"**{tally.caught}**" if name in fault.caught_by else str(tally.caught)
-            cells[fault.title, name] = caught + (f" ({tally.false_alarms} wrongly)" if tally.false_alarms else "")
-            bar.update()
-        for h, name, checker in corpus:
-            check = partial(checker, h.subject)
-            alarms = [rejects(check, h.examples, at, options.examples) for at in range(options.seeds)]
-            cells[h.title, name] = str(sum(alarms))
-            bar.update()
+    todo = cases(options)
+    with ProcessPoolExecutor(options.jobs) as pool:
+        found = list(tqdm(pool.map(partial(cell, options), range(len(todo))), total=len(todo)))
+    cells = {(case.title, name): shown for (case, name, _), shown in zip(todo, found, strict=True)}
 
-    text = ABOUT.format(**size)
-    for kind, of_kind in planted.items():
+    text = ABOUT.format(**vars(options))
+    for kind in KINDS:
+        of_kind = [f for f in kind.FAULTS if any(f is case for case, _, _ in todo)]
         if of_kind:
             text += f"\n## {kind.__name__.rpartition('.')[2].capitalize()}\n\n{table(of_kind, cells)}"
-    if corpus:
-        text += f"\n{HOSTILE.format(**size)}\n{table(CORPUS, cells)}"
+    if not options.only:
+        text += f"\n{HOSTILE.format(**vars(options))}\n{table(CORPUS, cells)}"
     print(text)
     if options.out:
         write_atomically(options.out, text.encode())
 
 
-def table(cases: Sequence[Fault | Hostile], cells: Cells) -> str:
+def cases(options: argparse.Namespace) -> list[Case]:
+    """All pairs of code and checker, with the checker's name."""
+    others = {} if options.no_peers else peers.installed()
+    found: list[Case] = []
+    for fault in FAULTS:
+        if not options.only or fault.number in options.only:
+            checkers = dict(fault.checkers) | (others if fault in gradients.FAULTS else {})
+            found += [(fault, name, checker) for name, checker in checkers.items()]
+    if not options.only:
+        found += [(h, name, checker) for h in CORPUS for name, checker in h.checkers.items()]
+    return found
+
+
+def cell(options: argparse.Namespace, index: int) -> str:
+    """One number of the tables. Functions do not travel between processes, so the case is given by its index."""
+    case, name, checker = cases(options)[index]
+    if isinstance(case, Hostile):
+        check = partial(checker, case.subject)
+        return str(sum(rejects(check, case.examples, at, options.examples) for at in range(options.seeds)))
+    (tally,) = kill_matrix({name: checker}, faults=[case], seeds=options.seeds, examples=options.examples).values()
+    caught = f"**{tally.caught}**" if name in case.caught_by else str(tally.caught)
+    return caught + (f" ({tally.false_alarms} wrongly)" if tally.false_alarms else "")
+
+
+def table(subjects: Sequence[Fault | Hostile], cells: dict[tuple[str, str], str]) -> str:
     """A row for each case, and a column for each checker that was run on any of them."""
-    titles = {case.title: f"{case.number} {case.title}" if isinstance(case, Fault) else case.title for case in cases}
+    titles = {case.title: f"{case.number} {case.title}" if isinstance(case, Fault) else case.title for case in subjects}
     columns = list(dict.fromkeys(name for title, name in cells if title in titles))
     rows = [[shown, *(cells.get((title, name), "–") for name in columns)] for title, shown in titles.items()]
     return "".join(map(_row, [["", *columns], ["---"] * (len(columns) + 1), *rows]))
