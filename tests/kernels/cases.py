@@ -159,14 +159,29 @@ def layer_norm_grad(normal: Numbers, *settings: Any) -> tuple:
     return normal(*x.shape), x, weight, *reference.layer_norm(x, weight, bias, eps)[1:]
 
 
+def by_channel(statistic: Any, x: Any) -> Any:
+    """A statistic of each group, (N, G), beside the numbers of x that it belongs to."""
+    channels = np.repeat(statistic, x.shape[-1] // statistic.shape[1], axis=1)
+    return channels.reshape(len(x), *[1] * (x.ndim - 2), x.shape[-1])
+
+
+def group_norm_scale(x: Any, groups: int, weight: Any, bias: Any, eps: float) -> tuple:
+    """The mean, which is subtracted after it was rounded, also where y is ±1 for any two numbers."""
+    _, mean, rstd = reference.group_norm(x, groups, weight, bias, eps)
+    return np.abs(weight * by_channel(mean * rstd, x)), 0.0, 0.0
+
+
 def group_norm_grad_scale(g: Any, x: Any, groups: int, weight: Any, mean: Any, rstd: Any) -> tuple:
     """What a group of one number cancels: its cotangent, less the mean of all, is zero whatever it is."""
-    by_channel = np.repeat(rstd, len(weight) // groups, axis=1)
-    return np.abs(g * weight) * by_channel.reshape(len(x), *[1] * (x.ndim - 2), len(weight)), 0.0, 0.0
+    return np.abs(g * weight) * by_channel(rstd, x), 0.0, 0.0
+
+
+def layer_norm_scale(x: Any, weight: Any, bias: Any, eps: float) -> tuple:
+    return group_norm_scale(x, 1, weight, bias, eps)
 
 
 def layer_norm_grad_scale(g: Any, x: Any, weight: Any, mean: Any, rstd: Any) -> tuple:
-    return np.abs(g * weight) * rstd[:, None], 0.0, 0.0
+    return group_norm_grad_scale(g, x, 1, weight, mean[:, None], rstd[:, None])
 
 
 offsets = st.sampled_from([0.0, 0.5, -30.0]), st.sampled_from([1e-6, 1e-2])
@@ -185,6 +200,11 @@ def softmax_grad(normal: Numbers, m: int, c: int, scale: float) -> tuple:
 
 def log_softmax_grad(normal: Numbers, m: int, c: int, scale: float) -> tuple:
     return normal(m, c), -np.abs(normal(m, c, scale=scale))
+
+
+def log_softmax_grad_scale(g: Any, y: Any) -> Any:
+    """Both terms of the difference, which cancel where a probability is nearly 1."""
+    return np.abs(g) + np.exp(y) * np.abs(g).sum(axis=-1, keepdims=True)
 
 
 logits = Case(rows, st.tuples(*rows_and_channels, st.sampled_from([0.1, 1.0, 30.0])), ((301, 101, 3.0),))
@@ -256,11 +276,13 @@ CASES = {
     "conv2d": Case(conv2d, convolutions(), geometries),
     "conv2d_input_grad": Case(conv2d_input_grad, convolutions(), geometries),
     "conv2d_weight_grad": Case(conv2d_weight_grad, convolutions(), geometries),
-    "group_norm": Case(group_norm, norm_settings, (((9, 21, 20), 4, 6, 1.0, 1e-5),)),
+    "group_norm": Case(group_norm, norm_settings, (((9, 21, 20), 4, 6, 1.0, 1e-5),), scale=group_norm_scale),
     "group_norm_grad": Case(
         group_norm_grad, norm_settings, (((9, 21, 20), 4, 6, 1.0, 1e-5),), scale=group_norm_grad_scale
     ),
-    "layer_norm": Case(layer_norm, st.tuples(*rows_and_channels, *offsets), ((501, 24, 1.0, 1e-5),)),
+    "layer_norm": Case(
+        layer_norm, st.tuples(*rows_and_channels, *offsets), ((501, 24, 1.0, 1e-5),), scale=layer_norm_scale
+    ),
     "layer_norm_grad": Case(
         layer_norm_grad, st.tuples(*rows_and_channels, *offsets), ((501, 24, 1.0, 1e-5),), scale=layer_norm_grad_scale
     ),
@@ -268,7 +290,7 @@ CASES = {
     "log_softmax": logarithms,
     "logsumexp": logarithms,
     "softmax_grad": Case(softmax_grad, logits_grads, ((301, 101, 3.0),)),
-    "log_softmax_grad": Case(log_softmax_grad, logits_grads, ((301, 101, 3.0),)),
+    "log_softmax_grad": Case(log_softmax_grad, logits_grads, ((301, 101, 3.0),), scale=log_softmax_grad_scale),
     "sum_pool2d": Case(pooled, bands, many_bands),
     "upsample2d": Case(upsample2d, bands, many_bands, roundings=0),
     "max_pool2d": Case(ties, bands, many_bands, roundings=0),
