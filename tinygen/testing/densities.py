@@ -63,8 +63,10 @@ def quadrature(
         if box is not None:
             inside = ((points >= box[0]) & (points <= box[1])).all(axis=1)
             t, points = t[inside], points[inside]
+            if not len(points):
+                continue
         log_p = evaluate(log_prob, points.astype(drawn.dtype).reshape(-1, *drawn.shape[1:]))
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", under="ignore"):
             yield points, log_p, np.exp(log_p) * (scale * np.cosh(t) * width).prod(axis=1)
 
 
@@ -106,10 +108,17 @@ def check_density(
         if settled and abs(total - 1) <= rtol:  # while it is not one, a finer grid may find what lies between
             conclude(None)
             return
-    if settled:
+    # Nested grids agree by chance where a jump lies on a node of both; and they share their ends.
+    others = [
+        sum(float(mass.sum()) for _, _, mass in quadrature(dist.log_prob, drawn, round(share * cells), share * 20))
+        for share in (0.95, 0.83, 0.71)
+    ]
+    if settled and max(abs(total - other) for other in others) < rtol / 4:
         conclude(DensityError(f"the density integrates to {total!r}, not to 1"))
     else:
-        conclude(Inconclusive(f"the integral is still changing on the finest grid: {total!r}"))
+        conclude(
+            Inconclusive(f"grids disagree on the integral, {total!r} and {others!r}: are there jumps, or long tails?")
+        )
 
 
 def check_kl(

@@ -65,6 +65,10 @@ class Point:
             noise,
         )
 
+    def slope(self, start: np.ndarray, move: np.ndarray) -> float:
+        """Of ⟨u, f⟩, a function of one argument, from ``start`` along ``move``, which has one entry."""
+        return float(np.sum(self.u * (self.f(start + move) - self.f(start)))) / float(move.sum())
+
 
 def _noise(g: np.ndarray, scaled: list[np.ndarray], u: np.ndarray) -> np.ndarray:
     """How much a pullback is wrong by rounding: as far as it is not linear, unless that is more than rounding.

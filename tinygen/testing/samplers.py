@@ -283,6 +283,9 @@ def _continuous_laws(
         total = float(mass.sum())
         normalised = abs(total - 1) <= blur
         if abs(total - last) < 1e-6 and not normalised and gap > 2 * REACH / cells:
+            further = sum(float(part.sum()) for _, _, part in quadrature(log_prob, pilot, cells, 1.5 * REACH))
+            if abs(further - total) > 1e-6:
+                conclude(Inconclusive(f"the density has {further - total:.2g} of its mass in tails beyond the grid"))
             conclude(SamplerError(f"the density integrates to {total:.6g}, not to 1, where the draws are"))
         last = total
         if total == 0:
