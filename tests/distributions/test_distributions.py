@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygen as tg
+from tinygen import distributions
 from tinygen.distributions import (
     Bernoulli,
     Categorical,
@@ -70,6 +71,11 @@ def outcomes(p: Distribution) -> Array:
     if isinstance(p, Bernoulli):
         return np.array(list(product([0.0, 1.0], repeat=p.event_shape[0])))
     return np.arange(p.logits.shape[-1])
+
+
+def test_every_distribution_is_tested() -> None:
+    made = {type(make(np.random.default_rng(0), 3)) for make in (CONTINUOUS | DISCRETE).values()}
+    assert {getattr(distributions, name) for name in distributions.__all__} == made | {Distribution, kl_divergence}
 
 
 @continuous

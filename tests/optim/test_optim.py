@@ -42,6 +42,12 @@ CASES = {
 }
 
 
+def test_every_optimizer_is_tested():
+    tested = {type(make(parameters(np.random.default_rng(0)))) for make, _ in CASES.values()}
+    public = [getattr(optim, name) for name in optim.__all__]
+    assert {c for c in public if isinstance(c, type) and issubclass(c, optim.Optimizer)} == tested | {optim.Optimizer}
+
+
 @pytest.mark.parametrize("name", CASES)
 @settings(max_examples=25)
 @given(rng=rngs())
