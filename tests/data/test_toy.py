@@ -154,8 +154,8 @@ def test_separate_modes(name: str, count: int, sigma: float, extent: float) -> N
 
 
 def test_far_away_the_density_is_tiny_but_finite() -> None:
-    x = np.array([[1e3, -1e3], [50.0, 0.0]])
-    for name in ("moons", "8ring", "25grid", "spirals", "8gaussians"):
+    x = np.array([[1e6, -1e6], [1e3, -1e3], [50.0, 0.0]])
+    for name in set(TOYS) - {"checkerboard"}:
         assert np.isfinite(toy(name).log_prob(x)).all()
 
 

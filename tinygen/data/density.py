@@ -205,7 +205,7 @@ class Pinwheel(Density):
 
     def _log_prob(self, x: Array) -> Array:
         f = x / 2
-        swirl = np.exp(np.linalg.norm(f, axis=1)) / 4
+        swirl = np.exp(np.minimum(np.linalg.norm(f, axis=1), 700)) / 4  # farther out, the angle only has to be finite
         z = np.stack([(_rotate(f, -blade - swirl) - self._MEAN) / self._STD for blade in self._BLADES])
         log_parts = -0.5 * (z**2).sum(axis=-1)
         normalizer = np.log(4 * len(self._BLADES) * 2 * np.pi * self._STD.prod())
