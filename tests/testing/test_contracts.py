@@ -9,10 +9,8 @@ from hypothesis import given, settings
 
 import tinygen as tg
 from tinygen.testing import (
-    CheckError,
     ContractError,
     arrays,
-    assert_close,
     broadcast_args,
     check_contract,
     check_state_roundtrip,
@@ -173,23 +171,3 @@ def test_a_state_that_is_restored_passes() -> None:
     check_state_roundtrip(Particular())
     with pytest.raises(ContractError, match="steps"):
         check_state_roundtrip(Particular("steps"))
-
-
-def test_assert_close() -> None:
-    assert_close(np.array([1.0, np.nan, np.inf]), np.array([1.0 + 1e-15, np.nan, np.inf]))
-    assert_close(tg.tensor([1.0]), np.ones(1, np.float32))
-    for wrong, expected in (
-        (np.array([1.0, 2.0]), np.array([1.0, 2.1])),
-        (np.array([1.0, np.nan]), np.array([1.0, 2.0])),
-        (np.array([np.inf]), np.array([-np.inf])),
-        (np.array([1.0]), np.array([np.inf])),
-        (np.ones(1, np.float32), np.ones(1)),
-        (np.ones((1, 1)), np.ones(1)),
-        (np.array([1]), np.array([2])),
-    ):
-        with pytest.raises(CheckError):
-            assert_close(wrong, expected)
-    with pytest.raises(CheckError, match=r"worst at \(1,\).*2\.0.*3\.0"):
-        assert_close(np.array([1.0, 2.0]), np.array([1.0, 3.0]))
-    with pytest.raises(CheckError):
-        assert_close(np.array([0.0]), np.array([np.inf]), error=np.inf, rtol=np.inf)

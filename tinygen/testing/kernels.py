@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.testing.strategies import LAYOUTS, Layout
-from tinygen.testing.verdicts import CheckError, ContractError, assert_close, conclude, generator
+from tinygen.testing.verdicts import CheckError, ContractError, assert_close, check_tolerances, conclude, generator
 
 Results = list[np.ndarray | None]
 
@@ -66,6 +66,7 @@ def check_kernel(
     Traceback (most recent call last):
     tinygen.testing.verdicts.ContractError: result 0 for arguments in layout C ...: 1 of 1 entries differ, ...
     """
+    check_tolerances(roundings=roundings)
     rng = generator(rng)
     wide = [a.astype(np.float64) if _is_float(a) else a for a in args]
     with np.errstate(all="ignore"):
@@ -153,7 +154,9 @@ def _compare(
             expected = np.where(overflown, own, expected)
         error = np.nan_to_num(np.abs(own - exact), nan=0.0, posinf=0.0)
         what = f"{what} (the reference in {own.dtype} errs by {np.max(error, initial=0):.2g})"
-        allowed = float(info.tiny) + 2 * error + roundings * float(info.eps) * np.abs(exact)
+        allowed = np.where(
+            np.isfinite(exact), float(info.tiny) + 2 * error + roundings * float(info.eps) * np.abs(exact), 0
+        )
         try:
             assert_close(actual, expected, error=allowed, rtol=0, what=what)
         except CheckError:  # conditions are asked for only where an entry's own size does not explain its error

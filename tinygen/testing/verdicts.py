@@ -1,12 +1,11 @@
 """What a check can conclude: it passes silently, fails with one of these errors, or is inconclusive."""
 
 from collections.abc import Callable
-from contextvars import ContextVar
 from functools import wraps
 from typing import Any
 
 import numpy as np
-from hypothesis import currently_in_test_context, note
+from hypothesis import currently_in_test_context, is_hypothesis_test, note
 from hypothesis.errors import UnsatisfiedAssumption
 from numpy.typing import ArrayLike
 
@@ -53,37 +52,48 @@ class Inconclusive(UnsatisfiedAssumption):
     """The reference cannot judge this example; hypothesis draws another. See `mostly_conclusive`."""
 
 
-_counts: ContextVar[list[int] | None] = ContextVar("counts", default=None)
-
-
 def conclude(verdict: Exception | None) -> None:
-    """Count a verdict, and raise it unless it is None, which is a pass."""
-    counts = _counts.get()
-    if counts is not None:
-        counts[isinstance(verdict, Inconclusive)] += 1
+    """Raise a verdict, unless it is None, which is a pass."""
     if verdict is not None:
         raise verdict
 
 
 def mostly_conclusive(test: Callable) -> Callable:
-    """Make a hypothesis test fail if fewer than half of its checks were conclusive: a decorator, above ``given``.
+    """Make a hypothesis test fail if fewer than half of its examples were conclusive: a decorator, above ``given``.
 
     Hypothesis replaces an inconclusive example by another, so without this a test could pass on a few easy examples
-    alone.
+    alone. An example with several checks is conclusive if all of them are.
+
+    Raises
+    ------
+    TypeError : ``test`` is not a hypothesis test, as it is not if this stands below ``given``
     """
+    if not is_hypothesis_test(test):
+        raise TypeError(f"mostly_conclusive: {test!r} is not a hypothesis test; write it above @given")
+    example = test.hypothesis.inner_test  # type: ignore[attr-defined]
+    counts = {True: 0, False: 0}
+
+    @wraps(example)
+    def counted(*args: Any, **kwargs: Any) -> None:
+        try:
+            example(*args, **kwargs)
+        except Inconclusive:
+            counts[False] += 1
+            raise
+        counts[True] += 1
+
+    test.hypothesis.inner_test = counted  # type: ignore[attr-defined]
 
     @wraps(test)
-    def counted(*args: Any, **kwargs: Any) -> None:
-        counts = [0, 0]
-        token = _counts.set(counts)
-        try:
-            test(*args, **kwargs)
-        finally:
-            _counts.reset(token)
-        if counts[0] <= counts[1]:
-            raise CheckError(f"only {counts[0]} of {counts[0] + counts[1]} checks were conclusive; change the examples")
+    def judged(*args: Any, **kwargs: Any) -> None:
+        counts.update({True: 0, False: 0})
+        test(*args, **kwargs)
+        if counts[True] < counts[False]:
+            raise CheckError(
+                f"only {counts[True]} of {sum(counts.values())} examples were conclusive; change what is drawn"
+            )
 
-    return counted
+    return judged
 
 
 def report(text: str) -> None:
@@ -102,6 +112,13 @@ def generator(rng: np.random.Generator | None) -> np.random.Generator:
     return np.random.default_rng(0) if rng is None else rng
 
 
+def check_tolerances(**given: ArrayLike | None) -> None:
+    """Raise a ValueError for a tolerance, by its name, that would accept anything or nothing."""
+    for name, value in given.items():
+        if value is not None and not np.all(np.isfinite(value) & (np.asarray(value) >= 0)):
+            raise ValueError(f"{name} must be finite and not negative, got {value!r}")
+
+
 def assert_close(
     actual: ArrayLike | Tensor,
     expected: ArrayLike | Tensor,
@@ -111,6 +128,8 @@ def assert_close(
     what: str = "value",
 ) -> None:
     """Assert that two arrays have one shape and dtype and agree entry by entry, infinities and NaNs included.
+
+    Complex numbers are as far apart as in the plane. What is neither floating nor complex must be equal.
 
     Parameters
     ----------
@@ -122,24 +141,30 @@ def assert_close(
     Raises
     ------
     CheckError : naming the worst entry and both values
+    ValueError : a tolerance is negative, infinite or NaN
     """
+    check_tolerances(error=error, rtol=rtol)
     have, want = as_array(actual), as_array(expected)
     if have.shape != want.shape:
         raise CheckError(f"{what}: shape {have.shape}, expected {want.shape}")
     if have.dtype != want.dtype:
         raise CheckError(f"{what}: dtype {have.dtype}, expected {want.dtype}")
-    if have.dtype.kind != "f":
-        rtol = 0.0
-    elif rtol is None:
-        rtol = 32 * float(np.finfo(have.dtype).eps)
     with np.errstate(all="ignore"):
-        far = np.abs(have.astype(np.float64) - want.astype(np.float64))
-        allowed = np.broadcast_to(error + rtol * np.abs(want.astype(np.float64)), want.shape)
-        same = (have == want) | (np.isnan(have) & np.isnan(want))
+        same = np.asarray(have == want)
+        if have.dtype.kind in "fc":
+            wide = np.promote_types(have.dtype, np.float64)
+            size = np.abs(want.astype(wide))
+            far = np.abs(have.astype(wide) - want.astype(wide))
+            allowed = np.broadcast_to(
+                error + (32 * np.finfo(have.dtype).eps if rtol is None else rtol) * size, want.shape
+            )
+            same |= np.isnan(have) & np.isnan(want)
+        else:
+            far, allowed = np.full(want.shape, np.inf), np.zeros(want.shape)
         excess = np.where(same, -np.inf, np.where(np.isfinite(far), far - allowed, np.inf))
-    if excess.size and excess.max() > 0:
+    if not (excess <= 0).all():
         worst = tuple(int(i) for i in np.unravel_index(int(excess.argmax()), excess.shape))
         raise CheckError(
             f"{what}: {int((excess > 0).sum())} of {excess.size} entries differ, the worst at {worst}: "
-            f"{have[worst]!r}, expected {want[worst]!r} within {allowed[worst]:.2g}"
+            f"{have.item(worst)!r}, expected {want.item(worst)!r} within {allowed[worst]:.2g}"
         )
