@@ -13,6 +13,7 @@ from tinygen.testing import (
     CheckError,
     GradientError,
     Inconclusive,
+    Pullback,
     check_adjoint,
     check_subgradient,
     check_taylor,
@@ -180,3 +181,70 @@ def test_subgradients_lie_between_the_slopes(slope: float, fails: bool) -> None:
         check_subgradient(lambda x: np.maximum(x, 0), np.array([0.0, 1.0]), np.array([slope, 1.0]), vjp=relu)
         with pytest.raises(GradientError):
             check_subgradient(lambda x: np.maximum(x, 0), np.array([0.0, 1.0]), np.array([slope + 0.1, 1.0]), vjp=relu)
+
+
+WEAK: dict[str, tuple[Callable, list, Callable]] = {
+    "a slope of 1 beside a value of 5e8": (
+        lambda a, b: np.exp(a) + b,
+        [[20.0], [0.5]],
+        lambda u, a, b: (u * np.exp(a), 0 * u),
+    ),
+    "a slope of 1 under 1e7": (lambda x: 1e7 + np.sin(x), [[0.3]], lambda u, x: (1.01 * u * np.cos(x),)),
+    "nothing under 1e9": (lambda x: 1e9 + np.sin(x), [[0.3]], lambda u, x: (0 * u,)),
+    "a small entry beside a large one": (
+        lambda x: np.asarray((x**2).sum()),
+        [[1e5, 1.0]],
+        lambda u, x: (u * np.array([2e5, 0]),),
+    ),
+}
+
+
+@pytest.mark.parametrize("checker", [check_vjp, check_adjoint, check_taylor])
+@pytest.mark.parametrize("case", WEAK)
+@settings(max_examples=5)
+@given(rng=rngs())
+def test_what_cannot_be_seen_does_not_pass(checker: Callable, case: str, rng: np.random.Generator) -> None:
+    f, xs, pull = WEAK[case]
+    if checker is check_taylor and case == "a small entry beside a large one":
+        return  # its direction goes with the size of x, and so along the large entry
+    with pytest.raises((GradientError, Inconclusive)):
+        checker(f, *map(np.array, xs), vjp=Pullback(pull), rng=rng)
+
+
+@pytest.mark.parametrize("x", [1e-4, 2e-4, 5e-4, 1e-3, 0.1])
+def test_faults_show_near_the_edge_of_a_domain(x: float) -> None:
+    check_vjp(np.log, np.array(x), vjp=Pullback(lambda u, x: (u / x,)))
+    with pytest.raises(GradientError):
+        check_vjp(np.log, np.array(x), vjp=Pullback(lambda u, x: (0 * u,)))
+
+
+def test_a_step_has_no_slope() -> None:
+    check_vjp(np.floor, np.array([0.3, -1.4]), vjp=Pullback(lambda u, x: (0 * u,)))
+    with pytest.raises(GradientError):
+        check_vjp(np.floor, np.array([0.3, -1.4]), vjp=Pullback(lambda u, x: (u,)))
+
+
+def test_the_value_of_vjp_is_that_of_the_function() -> None:
+    with pytest.raises(CheckError, match="vjp's value"):
+        check_vjp(np.sin, np.array(0.3), vjp=lambda f, x: (5 * f(x), lambda u: (u * np.cos(x),)))
+
+
+def test_an_infinite_pullback_is_no_adjoint() -> None:
+    infinite = Pullback(lambda u, x: (np.full_like(x, np.inf),))
+    with pytest.raises(GradientError):
+        check_adjoint(lambda x: 2 * x, np.array([0.3, 1.0]), vjp=infinite, linear=True)
+
+
+def test_misuse_is_explained() -> None:
+    sine = Pullback(lambda u, x: (u * np.cos(x),))
+    for order, xs in ((0, [1.0]), (1, [])):
+        with pytest.raises(ValueError, match="order="):
+            check_vjp(np.sin, *map(np.array, xs), order=order, vjp=sine)
+    with pytest.raises(TypeError, match="no derivative of its own"):
+        check_vjp(np.sin, np.array(1.0), order=2, vjp=sine)
+    with pytest.raises(TypeError, match="must return a tuple"):
+        check_vjp(np.sin, np.array([1.0, 2.0]), vjp=Pullback(lambda u, x: u * np.cos(x)))
+    with pytest.raises(TypeError, match="gives float32 for float64"):
+        check_vjp(lambda x: np.sin(x.astype(np.float32)), np.array(1.0), vjp=sine)
+    with pytest.raises(GradientError, match="2 arguments but 1 cotangents"):
+        check_vjp(np.multiply, np.array(1.0), np.array(2.0), vjp=Pullback(lambda u, x, y: (u * y,)))

@@ -17,10 +17,14 @@ Function = Callable[..., np.ndarray]
 
 @dataclass(frozen=True)
 class Derivative:
-    """A directional derivative of an array-valued function, and how wrong it may be: both of the value's shape."""
+    """A directional derivative of an array-valued function, and how wrong it may be: both of the value's shape.
+
+    ``still`` says that no bit of the function changed at any step: it does not depend on x, or less than it can show.
+    """
 
     value: np.ndarray
     error: np.ndarray
+    still: bool
 
 
 def step(size: float) -> float:
@@ -31,11 +35,13 @@ def step(size: float) -> float:
 def derivative(f: Function, x: np.ndarray, v: np.ndarray, h: float, y: np.ndarray) -> Derivative:
     """The derivative of ``f`` at the float64 array ``x``, where its value is ``y``, along ``v`` of entries -1, 0, 1."""
     slopes, bends = [], []
+    still = True
     size = np.abs(y)
     with np.errstate(all="ignore"):
         for t in (h, h / 2, h / 4):
             ahead, behind = np.asarray(x + t * v), np.asarray(x - t * v)
             above, below = f(ahead), f(behind)
+            still = still and np.array_equal(above, y) and np.array_equal(below, y)
             realised = float(np.max(np.abs(ahead - behind), initial=0))  # where x + t is not exact, this is not 2t
             slopes.append((above - below) / realised)
             bends.append(np.abs(above - 2 * y + below) / t)
@@ -47,4 +53,4 @@ def derivative(f: Function, x: np.ndarray, v: np.ndarray, h: float, y: np.ndarra
         # Slopes ahead and behind differ in proportion to h where the function is smooth. At a kink, or in noise, they
         # always do.
         kink = np.where(bends[2] > bends[0] / 2, bends[2], 0)
-        return Derivative(value, np.abs(second - first) + rounding + kink)
+        return Derivative(value, np.abs(second - first) + rounding + kink, still)
