@@ -1,5 +1,6 @@
 """The checkers of densities and of divergences reject what is wrong, accept what is right, and say when they cannot."""
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -69,6 +70,80 @@ def test_an_integral_that_does_not_settle_is_inconclusive() -> None:
         check_density(comb)
 
 
+# What no grid integrates to 1e-6: jumps, corners and long tails.
+ROUGH: dict[str, tuple[Callable, Callable]] = {
+    "Laplace": (lambda x: -np.abs(x) - math.log(2), lambda n, rng: rng.laplace(size=n)),
+    "Cauchy": (cauchy, lambda n, rng: rng.standard_cauchy(n)),
+    "exponential": (lambda x: np.where(x > 0, -x, -np.inf), lambda n, rng: rng.exponential(size=n)),
+    "uniform": (lambda x: np.where((x > 0) & (x < 1), 0.0, -np.inf), lambda n, rng: rng.random(n)),
+    "square": (
+        lambda x: np.where(((x > 0) & (x < 1)).all(axis=1), 0.0, -np.inf),
+        lambda n, rng: rng.random((n, 2)),
+    ),
+}
+
+
+@pytest.mark.parametrize(("log_prob", "sample"), ROUGH.values(), ids=ROUGH)
+@settings(max_examples=3)
+@given(rng=rngs())
+def test_twice_a_rough_density_is_seen(log_prob: Callable, sample: Callable, rng: np.random.Generator) -> None:
+    with contextlib.suppress(Inconclusive):
+        check_density(from_log_prob(log_prob, sample), rng=rng)
+    with pytest.raises(DensityError, match=r"integrates to (2\.0|1\.9)"):
+        check_density(from_log_prob(lambda x: log_prob(x) + math.log(2), sample), rng=rng)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_density_without_a_value_is_wrong(value: float) -> None:
+    p = Gaussian(1)
+    with pytest.raises(DensityError, match=rf"log_prob of \[[2-9]\..*\] is .*{value}"):
+        check_density(from_log_prob(lambda x: np.where(x[:, 0] > 2, value, p.log_prob(x)), p.sample))
+
+
+@dataclass
+class TwoModes:
+    """.9 N(0, I) and .1 N(middle, std² I)."""
+
+    dim: int
+    middle: float
+    std: float
+    weight: float = 0.1
+
+    def log_prob(self, x: np.ndarray) -> np.ndarray:
+        here, there = Gaussian(self.dim), Gaussian(self.dim, 0.0, self.std, self.middle)
+        w = self.weight
+        return np.logaddexp(math.log(1 - w) + here.log_prob(x), math.log(w) + there.log_prob(x))
+
+    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        z = rng.standard_normal((n, self.dim))
+        return np.where(rng.random((n, 1)) < self.weight, self.middle + self.std * z, z)
+
+
+def test_a_small_mode_needs_the_finest_grids() -> None:
+    p = TwoModes(2, 5.0, 0.1)
+    check_density(p)
+    with pytest.raises(DensityError, match="integrates to 1.1"):
+        check_density(from_log_prob(lambda x: p.log_prob(x) + 0.1, p.sample))
+
+
+@pytest.mark.parametrize(
+    "p",
+    [
+        TwoModes(1, 1000.0, 0.01),
+        TwoModes(1, 20.0, 0.001),
+        TwoModes(1, 20.0, 0.001, 0.03),
+        TwoModes(2, 8.0, 0.001, 0.03),
+    ],
+)
+@settings(max_examples=3)
+@given(rng=rngs())
+def test_a_mode_that_grids_overlook_is_no_fault(
+    dim: int, middle: float, std: float, weight: float, rng: np.random.Generator
+) -> None:
+    with pytest.raises(Inconclusive, match="some draws are where they have no points near|grids disagree"):
+        check_density(TwoModes(dim, middle, std, weight), rng=rng)
+
+
 # ----------------------------------------------------------------------------------------------------------- divergence
 
 
@@ -136,9 +211,34 @@ def test_divergences_that_cannot_be_told_apart_are_inconclusive() -> None:
         check_kl(coins[0], impossible, kl=lambda p, q: 0.0 if p is q else math.inf)
 
 
+def test_a_divergence_is_no_better_than_its_distributions() -> None:
+    """Whatever type it is returned as."""
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((2, 30)).astype(np.float32) * 3
+    p, q = (Categorical(w) for w in weights)
+    for kl in (kl_divergence, lambda p, q: float(kl_divergence(p, q))):
+        check_kl(p, q, support=np.arange(30), kl=kl)
+    with pytest.raises(DivergenceError, match=r"KL\(p ‖ q\) is 0"):
+        check_kl(*pair(rng, 1), kl=lambda p, q: 0)
+
+
+def test_draws_are_many_for_coarse_checks_too() -> None:
+    sizes = []
+
+    class Counted(Normal):
+        def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+            sizes.append(n)
+            return super().sample(n, rng)
+
+    p, q = pair(np.random.default_rng(0), 2)
+    check_kl(Counted(p.mean, p.std), q, detect=1.0, false_alarm=0.1)
+    assert min(sizes) >= 10_000
+
+
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
+        ({"detect": 1.5}, ValueError, "detect=1.5 must be positive and at most 1"),
         ({"detect": 0.0}, ValueError, "detect=0.0"),
         ({"detect": math.nan}, ValueError, "detect=nan"),
         ({"false_alarm": 0.0}, ValueError, "false_alarm=0.0"),

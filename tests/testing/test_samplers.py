@@ -238,6 +238,13 @@ def test_what_grids_cannot_see_is_inconclusive() -> None:
         check_sampler(spikes.sample, spikes.log_prob, detect=0.2)
 
 
+def test_a_rare_narrow_mode_is_no_fault() -> None:
+    """Of which the pilot has some 30 draws."""
+    p = Mixture(np.log([0.97, 0.03]), Normal(np.array([[0.0], [20.0]]), np.array([[1.0], [1e-5]])))
+    with pytest.raises(Inconclusive, match="give a sampler as reference"):
+        check_sampler(p.sample, p.log_prob)
+
+
 @pytest.mark.parametrize(
     ("sample", "options", "error", "text"),
     [

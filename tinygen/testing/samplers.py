@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tinygen.autograd import no_grad
-from tinygen.testing.densities import evaluate, frame, quadrature
+from tinygen.testing.densities import evaluate, overlooks, quadrature
 from tinygen.testing.verdicts import Inconclusive, SamplerError, as_array, conclude, generator, report
 
 Array = np.ndarray
@@ -268,22 +268,17 @@ def _continuous_laws(
     laws: list[_Law] = []
     before: list[tuple[Array, Array]] = []
     box, change, last = None, np.inf, np.nan
-    middle, scale = frame(pilot)
-    t = np.sort(np.arcsinh((_flat(pilot) - middle) / scale), axis=0)
-    gap = (t[PILOT // 20 :] - t[: -PILOT // 20]).min()  # a grid may overlook a mode that is narrower than its cells
     for cells in (round(coarsest * 1.5**level) for level in range(levels)):
         parts = []
-        for points, log_p, mass in quadrature(log_prob, pilot, cells, REACH, box):
-            if not (mass < np.inf).all():
-                wrong = np.argmin(mass < np.inf)
-                conclude(SamplerError(f"log_prob of {points[wrong]} is {log_p[wrong]!r}"))
+        for points, log_p, mass in quadrature(log_prob, pilot, cells, REACH, box, SamplerError):
             some = mass > 1e-12
             parts.append((points[some], log_p[some], mass[some]))
         points, log_p, mass = (np.concatenate(part) for part in zip(*parts, strict=True))
         total = float(mass.sum())
         normalised = abs(total - 1) <= blur
-        if abs(total - last) < 1e-6 and not normalised and gap > 2 * REACH / cells:
-            further = sum(float(part.sum()) for _, _, part in quadrature(log_prob, pilot, cells, 1.5 * REACH))
+        if abs(total - last) < 1e-6 and not normalised and not overlooks(log_prob, pilot, cells, 1.5 * REACH):
+            wider = quadrature(log_prob, pilot, cells, 1.5 * REACH, error=SamplerError)
+            further = sum(float(part.sum()) for _, _, part in wider)
             if abs(further - total) > 1e-6:
                 conclude(Inconclusive(f"the density has {further - total:.2g} of its mass in tails beyond the grid"))
             conclude(SamplerError(f"the density integrates to {total:.6g}, not to 1, where the draws are"))
