@@ -127,13 +127,8 @@ def test_a_small_mode_needs_the_finest_grids() -> None:
 
 
 @pytest.mark.parametrize(
-    "p",
-    [
-        TwoModes(1, 1000.0, 0.01),
-        TwoModes(1, 20.0, 0.001),
-        TwoModes(1, 20.0, 0.001, 0.03),
-        TwoModes(2, 8.0, 0.001, 0.03),
-    ],
+    ("dim", "middle", "std", "weight"),
+    [(1, 1000.0, 0.01, 0.1), (1, 20.0, 1e-3, 0.1), (1, 20.0, 1e-3, 0.03), (2, 8.0, 1e-3, 0.03)],
 )
 @settings(max_examples=3)
 @given(rng=rngs())

@@ -94,6 +94,22 @@ def test_right_samplers(sample: Sample, log_prob: Callable, options: dict, rng: 
     check_sampler(sample, reference=sample, rng=rng, detect=COARSE)
 
 
+def test_support_is_rounded_as_the_draws_are() -> None:
+    steps = np.array([0.1, 0.2, 0.3])
+
+    def sample(n: int, rng: np.random.Generator) -> Array:
+        return rng.choice(steps.astype(np.float32), n)
+
+    def log_prob(x: Array) -> Array:
+        return np.full(len(x), -math.log(3))
+
+    check_sampler(sample, log_prob, support=steps, detect=COARSE)
+    with pytest.raises(SamplerError, match="is none of the 3 outcomes"):
+        check_sampler(sample, log_prob, support=steps * (1 + 1e-6), detect=COARSE)
+    with pytest.raises(ValueError, match="the same in float32"):
+        check_sampler(sample, log_prob, support=[0.1, 0.2, 0.3, 0.3 + 1e-12])
+
+
 @settings(max_examples=2)
 @given(rng=rngs())
 def test_many_dimensions_and_ties(rng: np.random.Generator) -> None:

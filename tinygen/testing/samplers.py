@@ -45,14 +45,15 @@ def check_sampler(
     Distribution functions are compared of up to 16 coordinates; of 4 random projections, if there are two coordinates
     or more; and of log_prob at the draws, which sees wrong scales and lost modes, or else of the distances from 4
     points. If one of these differs by ``detect`` or more, the check misses it with a probability below ``false_alarm``:
-    the number of draws follows from the two. That draws are independent of each other is not checked.
+    the number of draws follows from the two. That draws are independent of each other is not checked, and a density's
+    integral may be off by a tenth of ``detect``.
 
     Parameters
     ----------
     sample : ``sample(n, rng) -> (n, ...)``, n independent draws, all of whose randomness is rng's
     log_prob : ``(N, ...) -> (N,)``, in nats: of draws of one or two numbers, the logarithm of a density
-    support : all outcomes of a discrete distribution, ``(M, ...)``, of any dimension; log_prob is then the logarithm of
-        their probabilities. Of infinitely many, all that could be drawn.
+    support : all outcomes of a discrete distribution, ``(M, ...)``, of any dimension, rounded as the draws are; log_prob
+        is then the logarithm of their probabilities. Of infinitely many, all that could be drawn.
     reference : ``reference(n, rng) -> (n, ...)``, a sampler to compare with in place of log_prob, of any dimension
     detect : the difference of a distribution function that is to be seen: a lost mode of weight w makes one of at least
         w/2
@@ -95,7 +96,7 @@ def check_sampler(
                 f"check_sampler: a density is integrated over one or two numbers, but draws have {size}; "
                 f"give a sampler as reference, or all outcomes there are as support"
             )
-    outcomes = None if support is None else np.asarray(support)
+    outcomes = None if support is None else _outcomes(np.asarray(support), pilot)
     place = pilot if reference is None else _draw(reference, PILOT, pilot.shape[1:], rng)
     statistics = _Statistics.drawn(_flat(place if outcomes is None else outcomes), log_prob is not None, rng)
     k, blur = len(statistics.names), RESOLUTION * detect if log_prob is not None and support is None else 0.0
@@ -159,6 +160,16 @@ def _pilot(sample: Sample, rng: np.random.Generator) -> Array:
     if varies and np.array_equal(x, following):
         conclude(SamplerError("the same draws come again from one generator: it is ignored, copied or seeded anew"))
     return x
+
+
+def _outcomes(support: Array, pilot: Array) -> Array:
+    """The support as floating draws can be equal to it."""
+    rounded = support.astype(pilot.dtype) if pilot.dtype.kind == "f" else support
+    if len(np.unique(_flat(rounded), axis=0)) < len(np.unique(_flat(support), axis=0)):
+        raise ValueError(
+            f"check_sampler: outcomes of the support are the same in {pilot.dtype}, the dtype of the draws"
+        )
+    return rounded
 
 
 def _flat(x: Array) -> Array:
