@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from hypothesis import strategies as st
@@ -18,6 +18,7 @@ Shape = tuple[int, ...]
 
 GRID = 1024  # drawn values are multiples of 1/GRID where the range has enough of them: exact in float32, and readable
 MOST = 8192  # but there are no more values than this to choose from
+GUARD = 8  # elements before and behind each array
 LAYOUTS = ("C", "F", "strided", "reversed", "offset", "read-only", "zero-stride")
 SPECIAL = (math.inf, -math.inf, math.nan, 0.0, -0.0)
 
@@ -41,26 +42,46 @@ class Layout:
     """A function that puts an array's values into memory in a certain way.
 
     The values stay, but for ``zero-stride``, which repeats the first slice along the first axis. All but ``read-only``
-    and ``zero-stride`` are writable.
+    and ``zero-stride`` are writable. The memory before, behind and between the elements holds NaN, or the largest
+    integer, so that whoever reads there shows it.
     """
 
     name: str
 
+    def __post_init__(self) -> None:
+        if self.name not in LAYOUTS:
+            raise ValueError(f"layout {self.name!r} is unknown; choose one of {', '.join(LAYOUTS)}")
+
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """A new array in this layout; ``x`` is left alone."""
-        if self.name == "F":
-            return np.array(x, order="F")
-        if self.name == "strided":
-            return np.repeat(x, 2, axis=-1)[..., ::2] if x.ndim else np.repeat(x, 2)[:1].reshape(())
-        if self.name == "reversed":
-            return np.flip(np.flip(x).copy()) if x.ndim else x.copy()
-        if self.name == "offset":
-            return np.pad(x.ravel(), 1)[1:-1].reshape(x.shape)
         if self.name == "zero-stride":
-            return np.broadcast_to(x[:1].copy(), x.shape) if x.ndim and len(x) else x.copy()
-        made = np.array(x, order="C")
+            return np.broadcast_to(_guarded(x[:1]), x.shape) if x.ndim and len(x) else _guarded(x)
+        if self.name == "reversed" and x.ndim:
+            return np.flip(_guarded(np.flip(x)))
+        made = _guarded(
+            x,
+            order="F" if self.name == "F" else "C",
+            step=2 if self.name == "strided" else 1,
+            shift=1 if self.name == "offset" else 0,
+        )
         made.flags.writeable = self.name != "read-only"
         return made
+
+
+def _guarded(x: np.ndarray, order: Literal["C", "F"] = "C", step: int = 1, shift: int = 0) -> np.ndarray:
+    """A copy whose elements lie ``step`` apart, and off a multiple of GUARD by ``shift``, amid values that show."""
+    start = GUARD + shift
+    end = start + step * x.size
+    memory = np.empty(end + GUARD, x.dtype)
+    if x.dtype.kind in "fc":
+        memory.fill(np.nan)
+    elif x.dtype.kind in "iu":
+        memory.fill(np.iinfo(x.dtype).max)
+    else:
+        memory.fill(x.dtype.type(True))
+    made = memory[start:end:step].reshape(x.shape, order=order)
+    made[...] = x
+    return made
 
 
 def layouts() -> SearchStrategy[Layout]:
