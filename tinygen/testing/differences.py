@@ -169,9 +169,10 @@ def _compare(
     for (what, v), h, d, slope, product in zip(directions, steps, slopes, expected, pulled, strict=True):
         summing = 64 * EPS * float(np.sum(np.abs(u * d.value)) + np.sum(np.abs(g * v), where=np.isfinite(g)))
         error = 8 * float(np.sqrt(np.sum((u * d.error) ** 2) + np.sum((point.noise[i] * v) ** 2))) + summing
+        size = natural
         if d.still:  # exactly constant, if a slope like the pullback's would have shown
-            error = 64 * ulp / h if product else 0.0
-        judged = error <= PRECISION * natural and not error < abs(product - slope) <= remains
+            error, size = (64 * ulp / h, abs(product)) if product else (0.0, 0.0)
+        judged = error <= PRECISION * size and not error < abs(product - slope) <= remains
         found.append(Comparison(what, product, slope, error, judged))
     return found
 

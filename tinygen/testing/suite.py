@@ -116,16 +116,20 @@ def _of_function(examples: SearchStrategy, to_function: Bind, vjp: Vjp | None) -
 
 
 def _is_linear(f: Callable, xs: Sequence[np.ndarray], enter: Callable, rng: np.random.Generator) -> bool:
-    """Whether f(ax + bv) = a f(x) + b f(v) and f(-v) = -f(v) at random v, which may be outside of its domain."""
-    a, b = rng.standard_normal(2)
-    vs = [rng.standard_normal(x.shape) for x in xs]
-    points = [xs, vs, [-v for v in vs], [a * x + b * v for x, v in zip(xs, vs, strict=True)]]
-    try:
-        with np.errstate(all="ignore"):
-            of_x, of_v, of_opposite, of_both = (as_array(f(*map(enter, args))) for args in points)
-    except ValueError:
-        return False
-    return np.allclose([of_both, of_opposite], [a * of_x + b * of_v, -of_v], rtol=1e-12, atol=1e-12)
+    """Whether f(ax + bv) = a f(x) + b f(v) for several random v, which may be outside of its domain."""
+    with np.errstate(all="ignore"):
+        try:
+            of_x = as_array(f(*map(enter, xs)))
+            for a, b in rng.standard_normal((8, 2)):
+                vs = [rng.standard_normal(x.shape) for x in xs]
+                both = [a * x + b * v for x, v in zip(xs, vs, strict=True)]
+                of_v, of_both = (as_array(f(*map(enter, args))) for args in (vs, both))
+                size = max(float(np.max(np.abs(y), initial=0)) for y in (of_x, of_v, of_both))
+                if not np.allclose(of_both, a * of_x + b * of_v, rtol=0, atol=1e-12 * size):
+                    return False
+        except ValueError:
+            return False
+    return True
 
 
 # ----------------------------------------------------------------------------------------------------------- operations
