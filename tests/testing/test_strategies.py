@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import numpy as np
 import pytest
-from hypothesis import find, given, settings
+from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 
@@ -34,6 +34,59 @@ def test_integers(x: np.ndarray) -> None:
     assert x.dtype == np.int64 and (x >= -2).all() and (x <= 5).all()
 
 
+@pytest.mark.parametrize("domain", [(0.0, 1e-3), (0.5, 0.503), (-1e-9, 1e-9), (0.0, 1.0), (-1e5, 1e5)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_every_range_has_many_values(dtype: type, domain: tuple[float, float]) -> None:
+    few = settings(max_examples=200, database=None, phases=[Phase.generate])
+    x = find(arrays(dtype, 20, domain=domain), lambda x: len(np.unique(x)) >= 10, settings=few)
+    assert domain[0] <= x.min() and x.max() <= domain[1]
+
+
+@given(
+    data=st.data(),
+    dtype=st.sampled_from([np.float16, np.float32]),
+    low=st.floats(-1e5, 6e4),
+    extent=st.floats(0.02, 1),
+)
+def test_no_float_is_rounded_out_of_its_domain(data: st.DataObject, dtype: type, low: float, extent: float) -> None:
+    domain = (low, max(low + extent * (1 + abs(low)), -6e4))
+    x = data.draw(arrays(dtype, 20, domain=domain)).astype(np.float64)
+    assert domain[0] <= x.min() and x.max() <= domain[1]
+
+
+def test_the_ends_of_a_domain_are_rounded_inwards() -> None:
+    top = np.float32(0.7) if float(np.float32(0.7)) <= 0.7 else np.nextafter(np.float32(0.7), np.float32(0))
+    for sign in (1, -1):
+        assert find(arrays(np.float32, domain=(-0.7, 0.7)), lambda x, s=sign: s * x > 0.6995) == sign * top
+
+
+@pytest.mark.parametrize(
+    ("dtype", "domain", "low", "high"),
+    [
+        ("uint8", (-2, 2), 0, 2),
+        ("int8", (1, 300), 1, 127),
+        ("int8", (-300, 300), -128, 127),
+        ("int64", (-1e18, 1e18), -(10**18), 10**18),
+        ("uint64", (0, 2.0**70), 0, 2**64 - 1),
+    ],
+)
+@settings(max_examples=20)
+@given(data=st.data())
+def test_integers_keep_to_their_dtype(data: st.DataObject, dtype: str, domain: tuple, low: int, high: int) -> None:
+    x = data.draw(arrays(dtype, 9, domain=domain))
+    assert x.dtype == dtype and all(low <= int(entry) <= high for entry in x)
+
+
+@pytest.mark.parametrize("end", [0, 255])
+def test_both_ends_of_an_integer_range_occur(end: int) -> None:
+    assert find(arrays(np.uint8, domain=(-9, 999)), lambda x: x == end) == end
+
+
+def test_a_shape_may_be_of_numpy_numbers() -> None:
+    assert find(arrays(shape=np.int64(3)), lambda x: True).shape == (3,)
+    assert find(arrays(shape=(np.int64(2), 3)), lambda x: True).shape == (2, 3)
+
+
 def test_special_values_occur() -> None:
     for value in (np.inf, -np.inf, np.finfo(np.float32).max):
         assert find(arrays(np.float32, special=True), lambda x, v=value: x == v) == value
@@ -56,6 +109,11 @@ def test_shrinking_leads_to_small_zero_and_contiguous() -> None:
         {"domain": (0.0, np.inf)},
         {"layout": "diagonal"},
         {"dtype": bool},
+        {"dtype": np.uint8, "domain": (-5, -1)},
+        {"dtype": np.int64, "special": True},
+        {"dtype": st.just(np.int64), "special": True},
+        {"dtype": np.float32, "domain": (0.1, 0.1)},
+        {"dtype": np.float16, "domain": (1e5, 1e6)},
         {"domain": (0.0, 0.01), "avoid": (0.0,)},
         {"shape": (9, 9), "domain": Real(low=0, high=1, distinct=True)},
         {"special": True, "avoid": (0.0,)},

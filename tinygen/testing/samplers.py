@@ -52,8 +52,8 @@ def check_sampler(
     ----------
     sample : ``sample(n, rng) -> (n, ...)``, n independent draws, all of whose randomness is rng's
     log_prob : ``(N, ...) -> (N,)``, in nats: of draws of one or two numbers, the logarithm of a density
-    support : all outcomes of a discrete distribution, ``(M, ...)``, of any dimension, rounded as the draws are; log_prob
-        is then the logarithm of their probabilities. Of infinitely many, all that could be drawn.
+    support : all outcomes of a discrete distribution, ``(M, ...)``, of any dimension, to be rounded as the draws are;
+        log_prob is then the logarithm of their probabilities. Of infinitely many, all that could be drawn.
     reference : ``reference(n, rng) -> (n, ...)``, a sampler to compare with in place of log_prob, of any dimension
     detect : the difference of a distribution function that is to be seen: a lost mode of weight w makes one of at least
         w/2

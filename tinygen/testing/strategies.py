@@ -17,7 +17,8 @@ from tinygen.autograd import Real, Tensor
 Shape = tuple[int, ...]
 
 GRID = 1024  # drawn values are multiples of 1/GRID where the range has enough of them: exact in float32, and readable
-MOST = 8192  # but there are no more values than this to choose from
+FEW = 64  # steps that are too few: then as many as there may be, which are not as readable
+MOST = 8192  # there are no more steps than this to choose from
 GUARD = 8  # elements before and behind each array
 LAYOUTS = ("C", "F", "strided", "reversed", "offset", "read-only", "zero-stride")
 SPECIAL = (math.inf, -math.inf, math.nan, 0.0, -0.0)
@@ -108,14 +109,16 @@ def arrays(
     Parameters
     ----------
     dtype, shape, layout : values or strategies of them; layout is one of ``LAYOUTS``, or what `layouts` draws
-    domain : the range of the values; or a `Real`, which says more, and whose shape pattern is not read
+    domain : the range of the values, as far as the dtype has numbers there; or a `Real`, which says more, and whose
+        shape pattern is not read
     avoid : points, beside those of the domain, that values keep away from
     special : let infinities, NaN, both zeros and the largest and smallest numbers occur too; only where the domain is a
-        range
+        range, and the dtype floating
 
     Raises
     ------
-    hypothesis.errors.InvalidArgument : for a dtype that is not a number's, an empty domain or an unknown layout
+    hypothesis.errors.InvalidArgument : for a dtype that is not a number's, a domain without a number of it, or an
+        unknown layout
     """
     spec = domain if isinstance(domain, Real) else Real(low=domain[0], high=domain[1])
     points = (*spec.avoid, *avoid)
@@ -130,7 +133,7 @@ def arrays(
     layout = Layout(layout) if isinstance(layout, str) else layout
     return st.builds(_Arguments, _lazy(dtype), _lazy(shape), _lazy(layout)).flatmap(
         lambda a: _values(
-            np.dtype(a.dtype), (a.shape,) if isinstance(a.shape, int) else tuple(a.shape), spec, points, special
+            np.dtype(a.dtype), tuple(np.atleast_1d(np.array(a.shape, int)).tolist()), spec, points, special
         ).map(a.layout)
     )
 
@@ -164,26 +167,47 @@ def _values(
     dtype: np.dtype, shape: Shape, spec: Real, avoid: tuple[float, ...], special: bool
 ) -> SearchStrategy[np.ndarray]:
     size = math.prod(shape)
-    if dtype.kind != "f":
-        allowed = np.arange(math.ceil(spec.low), math.floor(spec.high) + 1.0)
-    else:
-        steps = max(1, min(MOST, math.floor((spec.high - spec.low) * GRID)))
-        if spec.distinct:
-            steps = max(1, math.floor((spec.high - spec.low) / spec.gap))
-        allowed = spec.low + np.arange(steps + 1) * ((spec.high - spec.low) / steps)
+    if special and dtype.kind != "f":
+        raise InvalidArgument(f"special values are floating, and not {dtype}")
+    allowed = _floats(dtype, spec) if dtype.kind == "f" else _integers(dtype, spec)
     for point in avoid:
-        allowed = allowed[np.abs(allowed - point) >= spec.gap]
-    allowed = allowed[np.argsort(np.abs(allowed), kind="stable")]  # shrinking leads to the front
+        allowed = allowed[np.abs(allowed.astype(np.float64) - point) >= spec.gap]
+    allowed = allowed[np.argsort(np.abs(allowed.astype(np.float64)), kind="stable")]  # shrinking leads to the front
     if len(allowed) < (size if spec.distinct else 1):
-        raise InvalidArgument(f"{spec} does not hold {size} values for shape {shape}")
+        raise InvalidArgument(f"{spec} does not hold {size} values of {dtype} for shape {shape}")
     places = st.lists(st.integers(0, len(allowed) - 1), min_size=size, max_size=size, unique=spec.distinct)
-    drawn = places.map(lambda k: allowed[k].astype(dtype).reshape(shape) if k else np.zeros(shape, dtype))
-    if special and dtype.kind == "f":
+    drawn = places.map(lambda k: allowed[k].reshape(shape) if k else np.zeros(shape, dtype))
+    if special:
         info = np.finfo(dtype)
         extremes = [*SPECIAL, float(info.max), float(info.min), float(info.tiny), float(info.smallest_subnormal)]
         which = st.lists(st.sampled_from([None, *extremes]), min_size=size, max_size=size)
         drawn = st.builds(_with_special, drawn, which)
     return drawn.map(lambda x: _structured(x, spec.structure)) if spec.structure else drawn
+
+
+def _floats(dtype: np.dtype, spec: Real) -> np.ndarray:
+    """Evenly spaced numbers of the range, none rounded to one beyond its ends."""
+    info = np.finfo(dtype)
+    ends = np.clip([spec.low, spec.high], float(info.min), float(info.max)).astype(dtype)
+    with np.errstate(over="ignore"):
+        low = ends[0] if float(ends[0]) >= spec.low else np.nextafter(ends[0], dtype.type(math.inf))
+        high = ends[1] if float(ends[1]) <= spec.high else np.nextafter(ends[1], dtype.type(-math.inf))
+    if low > high:
+        return np.empty(0, dtype)
+    extent = float(high) - float(low)
+    steps = math.floor(extent / spec.gap if spec.distinct else extent * GRID)
+    if not spec.distinct:
+        steps = MOST if extent > 0 and steps < FEW else min(MOST, steps)
+    steps = max(1, steps)
+    return np.clip((float(low) + np.arange(steps + 1) * (extent / steps)).astype(dtype), low, high)
+
+
+def _integers(dtype: np.dtype, spec: Real) -> np.ndarray:
+    """Integers of the range, evenly spaced if they are many."""
+    info = np.iinfo(dtype)
+    low, high = max(math.ceil(spec.low), int(info.min)), min(math.floor(spec.high), int(info.max))
+    steps = min(MOST, high - low)
+    return np.array([low + (high - low) * i // max(1, steps) for i in range(steps + 1)], dtype)
 
 
 def _with_special(x: np.ndarray, which: list[float | None]) -> np.ndarray:
