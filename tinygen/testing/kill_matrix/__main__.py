@@ -2,9 +2,13 @@
 
 import argparse
 import os
+import shlex
+import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from tqdm import tqdm
@@ -18,12 +22,13 @@ Case = tuple[Fault | Hostile, str, Checker]
 
 ABOUT = """# Planted faults, and the checkers that catch them
 
-Made by `python -m tinygen.testing.kill_matrix --out docs/kill_matrix.md`.
+Made by `python -m tinygen.testing.kill_matrix {arguments}`, with {versions}.
 
 A number says on how many of {seeds} seeds a hypothesis test of {examples} examples rejected the fault: **bold** where
 the checker is there to catch it, – where it cannot be run. "wrongly" counts the seeds on which the fault's neighbour,
-the same code without it, was rejected too. The other libraries' checkers run as their manuals say, in float64. The
-faults are in `tinygen/testing/faults`.
+the same code without it, was rejected too. The other libraries' checkers run with their own tolerances, in float64; at
+kinks (16 and 17) their manuals promise nothing, and JAX's draws the same directions whatever the seed. The faults are
+in `tinygen/testing/faults`.
 """
 HOSTILE = """## Correct but hostile code
 
@@ -47,7 +52,7 @@ def main() -> None:
         found = list(tqdm(pool.map(partial(cell, options), range(len(todo))), total=len(todo)))
     cells = {(case.title, name): shown for (case, name, _), shown in zip(todo, found, strict=True)}
 
-    text = ABOUT.format(**vars(options))
+    text = ABOUT.format(arguments=shlex.join(sys.argv[1:]), versions=versions(options), **vars(options))
     for kind in KINDS:
         of_kind = [f for f in kind.FAULTS if any(f is case for case, _, _ in todo)]
         if of_kind:
@@ -57,6 +62,12 @@ def main() -> None:
     print(text)
     if options.out:
         write_atomically(options.out, text.encode())
+
+
+def versions(options: argparse.Namespace) -> str:
+    """The libraries that took part."""
+    others = [] if options.no_peers else [module for module, _ in peers.PEERS.values() if find_spec(module)]
+    return ", ".join(f"{name} {version(name)}" for name in dict.fromkeys(["hypothesis", "numpy", *others]))
 
 
 def cases(options: argparse.Namespace) -> list[Case]:
