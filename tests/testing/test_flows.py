@@ -230,6 +230,7 @@ BATCH = np.array([1.0, 0, 0, 0])
 WRONG = {
     "noise": (lambda x: np.cumsum(x, axis=1) + noise.standard_normal(), ".*"),
     "rows leak where inputs may be seen": (lambda x: np.cumsum(x, axis=1) + x[:, :1].mean(0), "row 0 change with"),
+    "not finite": (lambda x: np.where(x > 0, np.nan, np.cumsum(x, axis=1)), r"output \(\d, \d\) is nan, not finite"),
     "too few outputs": (lambda x: x[:, :3], r"shape \(2, 3\)"),
     "a late input, where it is negative": (lambda x: np.cumsum(x, 1) + np.minimum(x[:, 3:], -3) * BATCH, "output 0"),
 }
@@ -248,3 +249,6 @@ def test_autoregressive_arguments() -> None:
     for x, order in ((X.astype(int), range(4)), (X, range(3)), (X[0], range(4)), (X[:0], range(4))):
         with pytest.raises(TypeError, match="must be floating"):
             check_autoregressive(lambda x: x, x, order)
+    for order in ("abcd", [0, 1, 2, np.nan], [[0], [1], [2], [3]]):
+        with pytest.raises(TypeError, match="order must be finite numbers"):
+            check_autoregressive(lambda x: x, X, order)

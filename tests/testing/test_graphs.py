@@ -109,6 +109,16 @@ def test_values_on_the_way_are_finite_and_small(drawn: tuple[Graph, list]) -> No
         assert (np.abs(Graph(graph.leaves, graph.steps[:end])(*xs)) <= 1000).all()
 
 
+def test_places_are_traced() -> None:
+    graph = Graph(2, (Step("sin", (0,)), Step("multiply", (2, 1))))
+    assert graph.trace(0.5, 3.0) == [0.5, 3.0, np.sin(0.5), 3 * np.sin(0.5)]
+
+
+@given(drawn=graphs(["sin"], 2))
+def test_the_number_of_nodes_may_be_positional(drawn: tuple[Graph, list]) -> None:
+    assert len(drawn[0].steps) <= 2
+
+
 # ------------------------------------------------------------------------------------ an engine that accumulates or not
 
 

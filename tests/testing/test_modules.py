@@ -55,6 +55,7 @@ def test_models_and_scales_may_be_drawn(model: nn.Module) -> None:
         (lambda: parameters(Reverse(), dtype=int), "floating, got int64"),
         (lambda: bijections(0), "dim=0"),
         (lambda: bijections(2, depth=0), "depth=0"),
+        (lambda: bijections(st.just(0)), "dim=0"),
         (lambda: bijections(2, []), "must not be empty"),
         (lambda: bijections(2, [lambda dim, rng: np.exp]), "gave ufunc"),
     ],
@@ -75,6 +76,13 @@ def test_compositions_keep_to_their_depth(data: st.DataObject, dim: int, depth: 
     assert 1 <= len(members(b)) <= depth
     z, log_det = b(np.zeros((2, dim)))
     assert z.shape == (2, dim) and log_det.dtype == np.float64
+
+
+@settings(max_examples=10)
+@given(bijections(st.just(2), depth=st.just(1)), parameters(nn.Linear(2, 2, np.random.default_rng(0)), 1e4))
+def test_dimensions_may_be_drawn_and_scales_positional(b: Bijection, model: nn.Linear) -> None:
+    assert len(members(b)) == 1 and b(np.zeros((2, 2)))[0].shape == (2, 2)
+    assert np.abs(model.weight.data).min() > 1000
 
 
 def shape(b: Bijection) -> str:

@@ -314,5 +314,16 @@ def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     runs["too strict"] = lambda rng, faulty: check_sampler(LINE.sample, lambda x: LINE.log_prob(x) + 1)
     assert calibration.main(["--runs", "3"]) == 1
     assert capsys.readouterr().out.splitlines()[-1].split() == ["too", "strict", "3", "0", "OUT", "OF", "BOUNDS"]
+
+
+def test_an_inconclusive_run_does_not_end_the_calibration() -> None:
+    def run(rng: np.random.Generator, faulty: bool) -> None:
+        raise Inconclusive("for a reason")
+
+    for faulty in (False, True):
+        assert calibration.count(run, 3, faulty, np.random.default_rng(0)) == 3
+
+
+def test_the_command_needs_runs() -> None:
     with pytest.raises(SystemExit):
         calibration.main(["--runs", "0"])

@@ -26,14 +26,14 @@ def check_autoregressive(
     ----------
     f : maps ``(N, D)`` or ``(N, D, C)`` to ``(N, D, ...)``
     x : where to look, floating: an ndarray or a Tensor, which is also what f is given
-    order : the rank of each of the D places; ``range(D)`` for a causal sequence
+    order : the rank of each of the D places, a number; ``range(D)`` for a causal sequence
     strict : an output does not depend on the input at its own place either
     complete : each output must also change with every input that it may depend on
     rng : draws the changes
 
     Raises
     ------
-    BijectionError : naming the output and the input
+    BijectionError : naming the output and the input; and for outputs that are not finite
     Inconclusive : no output changes with any input, as before training
 
     Examples
@@ -52,6 +52,8 @@ def check_autoregressive(
             f"check_autoregressive: x must be floating, not empty, of shape (N, D, ...) with D = len(order) = "
             f"{len(ranks)}, got {start.dtype} {start.shape}"
         )
+    if np.asarray(ranks).dtype.kind not in "fiub" or np.asarray(ranks).ndim != 1 or not np.isfinite(ranks).all():
+        raise TypeError(f"check_autoregressive: order must be finite numbers, got {ranks}")
     kind = Tensor if isinstance(x, Tensor) else np.asarray
 
     def run(values: np.ndarray) -> np.ndarray:
@@ -63,19 +65,22 @@ def check_autoregressive(
         conclude(
             BijectionError(f"outputs have shape {y.shape} for inputs of shape {start.shape}, expected (N, D, ...)")
         )
+    if not np.isfinite(y).all():
+        place = tuple(int(i) for i in np.argwhere(~np.isfinite(y))[0])
+        conclude(BijectionError(f"output {place} is {y[place]}, not finite"))
     moves = [_moved(start, scale, rng) for scale in (1.0, 1e-3, 1.0, 10.0)]
     depends = np.zeros((len(ranks), len(ranks)), bool)  # (output, input)
     for there in moves:
         for j in range(len(ranks)):
             moved = start.copy()
             moved[:, j] = there[:, j]
-            depends[:, j] |= _differ(run(moved), y).any(axis=tuple(a for a in range(y.ndim) if a != 1))
-    if _differ(run(start), y).any():
+            depends[:, j] |= (run(moved) != y).any(axis=tuple(a for a in range(y.ndim) if a != 1))
+    if (run(start) != y).any():
         conclude(BijectionError("the outputs differ when they are computed again"))
     for n in range(len(start) if len(start) > 1 else 0):
         others = moves[0].copy()
         others[n] = start[n]
-        if _differ(run(others)[n], y[n]).any():
+        if (run(others)[n] != y[n]).any():
             conclude(BijectionError(f"the outputs of row {n} change with the other rows"))
     allowed = np.array([[before < rank or (before == rank and not strict) for before in ranks] for rank in ranks])
     for wrong, verb in ((depends & ~allowed, "changes"), (allowed & ~depends & complete, "does not change")):
@@ -90,7 +95,3 @@ def check_autoregressive(
 
 def _moved(x: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
     return x + (scale * rng.standard_normal(x.shape) * (1 + np.abs(x))).astype(x.dtype)
-
-
-def _differ(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return (a != b) & ~(np.isnan(a) & np.isnan(b))

@@ -16,7 +16,7 @@ from tqdm import trange
 from tinygen.testing.densities import check_kl
 from tinygen.testing.faults.distributions import Gaussian
 from tinygen.testing.samplers import check_sampler
-from tinygen.testing.verdicts import CheckError
+from tinygen.testing.verdicts import CheckError, Inconclusive
 
 RATE = 0.01
 DETECT = 0.1
@@ -84,7 +84,7 @@ def most(runs: int, rate: float, certainty: float = 0.999) -> int:
 
 
 def count(run: Run, runs: int, faulty: bool, rng: np.random.Generator, what: str = "") -> int:
-    """How many of the checks were wrong: rejected what is right, or passed what is not."""
+    """How many of the checks were wrong: rejected what is right, passed what is not, or were inconclusive."""
     wrong = 0
     for _ in trange(runs, desc=what, leave=False, disable=None):
         try:
@@ -92,6 +92,8 @@ def count(run: Run, runs: int, faulty: bool, rng: np.random.Generator, what: str
             wrong += faulty
         except CheckError:
             wrong += not faulty
+        except Inconclusive:
+            wrong += 1
     return wrong
 
 

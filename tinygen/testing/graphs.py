@@ -61,12 +61,16 @@ class Graph:
 
     def __call__(self, *xs: Any, namespace: Any = np) -> Any:
         """The result at arrays ``xs``, by the functions of ``namespace``."""
+        return self.trace(*xs, namespace=namespace)[-1]
+
+    def trace(self, *xs: Any, namespace: Any = np) -> list[Any]:
+        """All values, by their places: the arguments, and each step's value."""
         if len(xs) != self.leaves:
             raise TypeError(f"the graph {self!r} takes {self.leaves} arguments, got {len(xs)}")
         values = list(xs)
         for step in self.steps:
             values.append(getattr(namespace, step.op)(*(values[place] for place in step.places)))
-        return values[-1]
+        return values
 
     def __repr__(self) -> str:
         names = [f"x{i}" for i in range(self.leaves)]
@@ -85,8 +89,8 @@ class Graph:
 def graphs(
     draw: DrawFn,
     ops: Sequence[str] = SMOOTH,
-    *,
     max_nodes: int = 8,
+    *,
     max_leaves: int = 3,
     max_dims: int = 2,
     max_side: int = 3,
@@ -174,8 +178,4 @@ def _arity(name: str) -> int:
 
 def _tame(graph: Graph, xs: list[np.ndarray]) -> bool:
     with np.errstate(all="ignore"):
-        for end in range(1, len(graph.steps) + 1):
-            value = Graph(graph.leaves, graph.steps[:end])(*xs)
-            if not (np.abs(value) <= LARGE).all():
-                return False
-    return True
+        return all(bool((np.abs(value) <= LARGE).all()) for value in graph.trace(*xs)[graph.leaves :])

@@ -20,7 +20,7 @@ Family = Callable[[int, np.random.Generator], Bijection]
 
 @st.composite
 def parameters(
-    draw: DrawFn, model: M | SearchStrategy[M], *, scale: float | SearchStrategy = 0.5, dtype: DTypeLike = np.float64
+    draw: DrawFn, model: M | SearchStrategy[M], scale: float | SearchStrategy = 0.5, *, dtype: DTypeLike = np.float64
 ) -> M:
     """Deep copies of a model with every parameter drawn anew, never degenerate: no zeros, and no two entries alike.
 
@@ -113,9 +113,9 @@ FAMILIES: tuple[Family, ...] = (actnorm, affine_coupling, additive_coupling, per
 
 
 def bijections(
-    dim: int,
+    dim: int | SearchStrategy[int],
     families: Sequence[Family] = FAMILIES,
-    depth: int = 3,
+    depth: int | SearchStrategy[int] = 3,
     *,
     scale: float | SearchStrategy = 0.5,
     dtype: DTypeLike = np.float64,
@@ -126,9 +126,9 @@ def bijections(
 
     Parameters
     ----------
-    dim : D
+    dim : D, or a strategy of it
     families : functions ``(dim, rng)`` to a `Bijection` of batches ``(N, D)`` that takes any real numbers, both ways
-    depth : the greatest number of members in one composition
+    depth : the greatest number of members in one composition, or a strategy of it
     scale, dtype : of the parameters, as for `parameters`
 
     Raises
@@ -145,16 +145,18 @@ def bijections(
     ...     check_bijection(b, rng.standard_normal((2, 3)), rng=rng)
     >>> test()
     """
-    if dim < 1 or depth < 1:
-        raise InvalidArgument(f"bijections: dim and depth must be at least 1, got dim={dim} and depth={depth}")
     if not families:
         raise InvalidArgument("bijections: families must not be empty")
-
     return parameters(_compositions(dim, list(families), depth), scale=scale, dtype=dtype)
 
 
 @st.composite
-def _compositions(draw: DrawFn, dim: int, families: list[Family], depth: int) -> Bijection:
+def _compositions(
+    draw: DrawFn, dim: int | SearchStrategy[int], families: list[Family], depth: int | SearchStrategy[int]
+) -> Bijection:
+    dim, depth = (draw(n) if isinstance(n, SearchStrategy) else n for n in (dim, depth))
+    if dim < 1 or depth < 1:
+        raise InvalidArgument(f"bijections: dim and depth must be at least 1, got dim={dim} and depth={depth}")
     rng = draw(rngs())
     plan = st.tuples(st.sampled_from(families), st.booleans(), st.booleans())
     parts: list[Bijection] = []
