@@ -188,6 +188,33 @@ def test_kinks_are_inconclusive() -> None:
         check_bijection(Leaky(), X * [0, 1, 1, 1])
 
 
+class Exp:
+    """Whose inverse bends within 1e-6 where it has small arguments."""
+
+    def __init__(self, sign: float = 1.0) -> None:
+        self.sign = sign
+
+    def forward(self, x: np.ndarray) -> Pair:
+        return np.exp(x), self.sign * x.sum(axis=1)
+
+    def inverse(self, z: np.ndarray) -> Pair:
+        return np.log(z), -self.sign * np.log(z).sum(axis=1)
+
+
+@mostly_conclusive
+@settings(max_examples=30)
+@given(rng=rngs())
+def test_tails_are_judged(rng: np.random.Generator) -> None:
+    x = np.clip(4 * rng.standard_normal((2, 1)), -11, 11)
+    check_bijection(Exp(), x, rng=rng)
+    with pytest.raises(BijectionError, match="log_det of row"):
+        check_bijection(Exp(-1.0), x, rng=rng)
+
+
+def test_an_inverse_is_judged_at_small_arguments() -> None:
+    check_bijection(Exp(), np.array([[-10.0, 0.3], [-11.0, -7.0]]))
+
+
 # ------------------------------------------------------------------------------------------------------- autoregressive
 
 MASKS: dict[str, tuple[np.ndarray, bool, bool]] = {  # weights (in, out), strict passes, complete passes

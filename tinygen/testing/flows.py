@@ -175,15 +175,23 @@ def _jacobians(run: Callable, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     y = f(flat)
     # Where numbers of the size of the row cancel on the way, an entry near zero is no better than they are.
     reach = 1 + np.maximum(np.abs(flat).max(axis=1), np.abs(y).max(axis=1))
-    columns, errors = [], []
-    for j in range(size):
-        v = np.zeros_like(flat)
-        v[:, j] = 1
-        h = step(max(1.0, float(np.abs(flat[:, j]).max())))
-        column = derivative(f, flat, v, h, y)
-        columns.append(column.value)
-        errors.append(column.error + 32 * EPS * reach[:, None] / h)
-    return np.stack(columns, axis=-1), np.stack(errors, axis=-1)
+    jacobian, error = np.zeros((n, size, size)), np.full((n, size, size), np.inf)
+    own = np.where(flat == 0, 1.0, np.abs(flat))
+    for sizes in (np.maximum(1.0, own), own):  # at a small entry the function may bend within a step for 1
+        if (error <= 1e-7 * (1 + np.abs(jacobian))).all():
+            break
+        h = 2.0 ** np.round(np.log2(sizes))  # powers of two, as are the steps
+        for j in range(size):
+            v = np.zeros_like(flat)
+            v[:, j] = 1
+            column = derivative(lambda u, h=h: f(flat + h * u), np.zeros_like(flat), v, step(1.0), y)
+            value = column.value / h[:, j : j + 1]
+            rounding = EPS * (32 * reach[:, None] + 4 * np.abs(value) * own[:, j : j + 1]) / step(1.0)
+            allowed = (column.error + rounding) / h[:, j : j + 1]
+            better = allowed < error[:, :, j]
+            jacobian[:, :, j] = np.where(better, value, jacobian[:, :, j])
+            error[:, :, j] = np.where(better, allowed, error[:, :, j])
+    return jacobian, error
 
 
 def _rounding(jacobian: np.ndarray, error: np.ndarray, start: np.ndarray) -> np.ndarray:
