@@ -1,5 +1,6 @@
 """`check_kernel` rejects planted faults, and accepts what differs from the reference by rounding alone."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -33,16 +34,32 @@ def writes_to(x: np.ndarray) -> np.ndarray:
     return y
 
 
-def writes_beyond(step: int) -> Callable:
-    """A kernel that writes to the number before or after its argument, or between its elements."""
+def as_in_c_order(x: np.ndarray, start: int, size: int) -> np.ndarray:
+    """``size`` numbers in memory from ``start`` on, where 0 is the argument's first."""
+    memory = x.base
+    assert memory is not None and memory.ndim == 1
+    first = (x.__array_interface__["data"][0] - memory.__array_interface__["data"][0]) // x.itemsize
+    return memory[first + start : first + start + size]
+
+
+def writes_beyond(layout: str, step: int) -> Callable:
+    """A kernel that writes to a number before its argument, behind it, or between its elements."""
 
     def run(x: np.ndarray) -> np.ndarray:
-        inner = x.base is not None and x.base.size > x.size
-        owner = x.base
-        while inner and owner.base is not None:
-            owner = owner.base
-        if inner and owner.flags.writeable:
-            owner.reshape(-1)[step] = 9
+        strides = {"C": x.itemsize, "strided": 2 * x.itemsize}
+        if x.flags.writeable and x.strides[1] == strides[layout]:
+            as_in_c_order(x, step if step < 2 else x.size, 1)[...] = 9
+        return row_sums(x)
+
+    return run
+
+
+def reads_beyond(before: int, behind: int) -> Callable:
+    """A sum of too much, whose first or last number is anything: with weights of zero, it only shows if that is NaN."""
+
+    def run(x: np.ndarray) -> np.ndarray:
+        if x.flags.c_contiguous and x.flags.writeable:
+            return row_sums(x) + 0 * as_in_c_order(x, -before, x.size + before + behind).sum()
         return row_sums(x)
 
     return run
@@ -54,19 +71,34 @@ def without_last_row(x: np.ndarray) -> np.ndarray:
     return y
 
 
+BUFFER = np.empty(9)
+
+
+def into(buffer: np.ndarray, y: np.ndarray) -> np.ndarray:
+    buffer[...] = y
+    return buffer
+
+
+calls = itertools.count()
+
 FAULTS: dict[str, Callable] = {
     "drops the tail": lambda x: x[:, : x.shape[1] // 4 * 4].sum(axis=1),
     "drops one term": lambda x: x.sum(axis=1) - x[:, 7],
     "computes the last row wrongly": without_last_row,
     "adds in half precision": lambda x: x.astype(np.float16).sum(axis=1).astype(x.dtype),
-    "starts from half precision": lambda x: x.astype(np.float16).astype(x.dtype).sum(axis=1),
     "assumes C order": lambda x: in_memory_order(x).sum(axis=1),
     "promotes or rounds": lambda x: x.sum(axis=1).astype(np.float64 if x.dtype == np.float32 else np.float32),
     "loses an axis": lambda x: x.sum(axis=1, keepdims=True),
     "writes to its argument": writes_to,
-    "writes before its argument": writes_beyond(0),
-    "writes behind its argument": writes_beyond(-1),
-    "writes between its argument's elements": writes_beyond(1),
+    "writes before its argument": writes_beyond("C", -1),
+    "writes behind its argument": writes_beyond("C", 2),
+    "writes between its argument's elements": writes_beyond("strided", 1),
+    "reads before its argument": reads_beyond(1, 0),
+    "reads behind its argument": reads_beyond(0, 1),
+    "reads three behind its argument": reads_beyond(0, 3),
+    "assumes that no stride is zero": lambda x: row_sums(x) * (0 not in x.strides),
+    "does not repeat": lambda x: row_sums(x) * (1 + next(calls) % 2 * np.finfo(x.dtype).eps),
+    "returns one buffer on each call": lambda x: into(BUFFER.view(x.dtype)[: len(x)], row_sums(x)),
     "returns too much": lambda x: (row_sums(x), None),
     "returns nothing": lambda x: (None,),
 }
@@ -79,6 +111,15 @@ def test_faults_are_rejected(fault: str, rows: int, columns: int, dtype: Any, rn
     x = rng.standard_normal((rows, columns)).astype(dtype)
     with pytest.raises(ContractError):
         check_kernel(FAULTS[fault], row_sums, x, rng=rng)
+
+
+@settings(max_examples=20)
+@given(rows=st.integers(5, 9), n=st.integers(1, 99), dtype=dtypes, rng=rngs())
+def test_terms_of_half_precision_are_rejected(rows: int, n: int, dtype: Any, rng: np.random.Generator) -> None:
+    """One of several sums of a few terms is always wrong by more than roundings are."""
+    x = rng.standard_normal((rows, n)).astype(dtype)
+    with pytest.raises(ContractError):
+        check_kernel(lambda x: x.astype(np.float16).astype(x.dtype).sum(axis=1), row_sums, x, rng=rng)
 
 
 @settings(max_examples=20)
@@ -112,6 +153,37 @@ def test_results_may_share_memory_with_arguments_only_where_the_references_do() 
     check_kernel(lambda x: (x[:1], x + 1), lambda x: (x[:1], x + 1), x)
     with pytest.raises(ContractError, match="result 0 shares memory with argument 0"):
         check_kernel(lambda x: x[:1], lambda x: x[:1].copy(), x)
+
+
+def test_results_of_one_call_are_apart_unless_the_references_are_not() -> None:
+    x = np.arange(6.0)
+
+    def twice(x: np.ndarray) -> tuple:
+        y = 2 * x
+        return y, y
+
+    check_kernel(twice, twice, x)
+    with pytest.raises(ContractError, match="result 1 shares memory with result 0$"):
+        check_kernel(twice, lambda x: (2 * x, 2 * x), x)
+    check_kernel(lambda x: BUFFER, lambda x: BUFFER, x)
+    y = np.arange(24.0).reshape(6, 4)  # interleaved, but apart
+    check_kernel(lambda x: (lambda y: (y[::2], y[1::2]))(x + 1), lambda x: (x[::2] + 1, x[1::2] + 1), y)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -1.0])
+def test_tolerances_that_accept_anything_are_refused(number: float) -> None:
+    x = np.ones(3)
+    with pytest.raises(ValueError, match="roundings"):
+        check_kernel(np.sin, np.sin, x, roundings=number)
+    with pytest.raises(ValueError, match="scale"):
+        check_kernel(np.sin, np.sin, x, scale=lambda x: x * number)
+
+
+def test_equal_slices_may_be_outside_of_the_domain() -> None:
+    def inverse(x: np.ndarray) -> np.ndarray:
+        return np.linalg.inv(x)
+
+    check_kernel(inverse, inverse, np.array([[1.0, 2.0], [0.5, -1.0]]))
 
 
 @given(lost=st.sampled_from([np.nan, np.inf, -np.inf]), rng=rngs())

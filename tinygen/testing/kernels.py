@@ -12,7 +12,7 @@ from tinygen.testing.verdicts import CheckError, ContractError, assert_close, ch
 Results = list[np.ndarray | None]
 
 STEP = 2.0**-30  # relative, of a probe: nearly linear, and far above float64's rounding
-PROBES = 16  # their geometric mean is within a factor of 5 for all but one entry in 10⁴
+PROBES = 32  # their geometric mean is within a factor of 5 for all but one entry in 10⁶
 
 
 def check_kernel(
@@ -36,19 +36,23 @@ def check_kernel(
     smallest normal number count as zero; where the reference, run in the arguments' dtype, errs too, the kernel may err
     twice as much there; and where it overflows, so may the kernel.
 
-    *Power.* In float32 a sum is found to lack one of n terms of like size for n up to 10⁴, and to have been taken in
-    half precision for any n; in float64, much smaller mistakes are found. *False alarms.* The default of 16 is five
-    standard deviations of the rounding error of 2000 terms of one sign that are added up one after another (Higham and
-    Mary 2019, "A new approach to probabilistic rounding error analysis"); for n more of them, pass √n / 3.
+    *Power.* In float32 a sum is found to lack one of n terms of like size for n up to 10⁴, and to have been added up in
+    half precision for any n; that its terms alone were rounded so is found for n up to about 100, for these errors
+    average out, while what is allowed grows like n. In float64, much smaller mistakes are found. *False alarms.* The
+    default of 16 is five standard deviations of the rounding error of 2000 terms of one sign that are added up one
+    after another (Higham and Mary 2019, "A new approach to probabilistic rounding error analysis"); for n more of them,
+    pass √n / 3.
 
-    Arguments and the memory around them must not be written to, and results must not share memory with arguments,
-    unless the reference's do. To check a kernel that works in place, wrap it and its reference in functions that copy
-    the arguments which they change, and return the copies.
+    Arguments and the memory around them must not be written to, and NaN lies there, or the largest integer, so that
+    reading it shows. Results must repeat bit by bit, and must not share memory with arguments, with each other or with
+    those of another call, unless the reference's do. To check a kernel that works in place, wrap it and its reference
+    in functions that copy the arguments which they change, and return the copies.
 
     Parameters
     ----------
     fast, reference : functions of arrays and settings to an array, or a tuple with arrays and Nones; the reference must
-        work in float64 also, and is called some 20 times
+        work in float64 also, and is called some 40 times for each of two sets of arguments: those given, and, where it
+        raises nothing, those whose floating arrays repeat their first slice, for strides of zero
     args : their arguments; Python's numbers are settings, which no rounding changes
     roundings : how many roundings an entry may be off; 0 for a kernel that only moves numbers
     scale : the size of numbers that cancel on the way to y whatever x is, as in x - mean(x) of a single x, or log(1 +
@@ -58,6 +62,7 @@ def check_kernel(
     Raises
     ------
     ContractError : naming the result, the worst entry and the reference's own error
+    ValueError : ``roundings`` or ``scale`` is negative, infinite or NaN
 
     Examples
     --------
@@ -68,23 +73,45 @@ def check_kernel(
     """
     check_tolerances(roundings=roundings)
     rng = generator(rng)
+    _check_layouts(fast, reference, args, LAYOUTS[:-1], roundings, scale, rng)
+    repeated = [np.array(Layout("zero-stride")(a)) if _is_float(a) else a for a in args]
+    try:
+        with np.errstate(all="ignore"):
+            reference(*repeated)
+    except Exception:  # equal slices are outside of its domain, as equal rows of a matrix to be inverted are
+        conclude(None)
+        return
+    longest = max((len(a) for a in repeated if _is_float(a) and a.ndim), default=1)
+    if roundings:
+        roundings = max(roundings, longest)  # for equal terms are all rounded to one side
+    _check_layouts(fast, reference, repeated, LAYOUTS[-1:], roundings, scale, rng)
+    conclude(None)
+
+
+def _check_layouts(
+    fast: Callable,
+    reference: Callable,
+    args: Sequence[Any],
+    names: Sequence[str],
+    roundings: float,
+    scale: Callable | None,
+    rng: np.random.Generator,
+) -> None:
     wide = [a.astype(np.float64) if _is_float(a) else a for a in args]
     with np.errstate(all="ignore"):
-        truth, naive = _results(reference(*wide)), _results(reference(*args))
-    calls = [_call(fast, args, naive, Layout(name)) for name in LAYOUTS[:-1]]
+        truth, naive, again = (_results(reference(*given)) for given in (wide, args, args))
+        scales = _scales(scale, wide, truth)
 
     @cache
     def conditions() -> list[np.ndarray]:
-        estimates = _conditions(reference, wide, truth, rng)
-        if scale is None:
-            return estimates
-        scales = scale(*wide)
-        return [a + b for a, b in zip(estimates, scales if isinstance(scales, tuple) else (scales,), strict=True)]
+        return [a + b for a, b in zip(_conditions(reference, wide, truth, rng), scales, strict=True)]
 
     def condition(i: int) -> np.ndarray:
         return conditions()[i]
 
-    for name, found in zip(LAYOUTS, calls, strict=False):
+    for name in names:
+        found, repeat = (_call(fast, args, naive, Layout(name)) for _ in range(2))
+        _check_memory(found, repeat, naive, again, name)
         for i, (actual, own, exact) in enumerate(zip(found, naive, truth, strict=True)):
             if actual is None or own is None or exact is None:
                 if actual is not own:
@@ -98,7 +125,33 @@ def check_kernel(
                     _compare(actual, own, exact, roundings, partial(condition, i), what)
             except CheckError as wrong:
                 conclude(ContractError(str(wrong)))
-    conclude(None)
+
+
+def _scales(scale: Callable | None, wide: Sequence[Any], truth: Results) -> Sequence[Any]:
+    if scale is None:
+        return [0.0] * len(truth)
+    given = scale(*wide)
+    scales = given if isinstance(given, tuple) else (given,)
+    for size, exact in zip(scales, truth, strict=True):
+        if exact is not None:
+            check_tolerances(scale=np.where(np.isfinite(exact), size, 0))
+    return [np.nan_to_num(size, nan=0.0, posinf=0.0) for size in scales]
+
+
+def _check_memory(found: Results, repeat: Results, naive: Results, again: Results, name: str) -> None:
+    """Check that results repeat, and that they share memory only where the reference's do."""
+    for i, (a, b) in enumerate(zip(found, repeat, strict=True)):
+        if a is not None and b is not None and a.tobytes() != b.tobytes():
+            conclude(ContractError(f"result {i} for arguments in layout {name} differs when computed again"))
+        for j in range(len(found)):
+            if _overlap(a, repeat[j]) and not _overlap(naive[i], again[j]):
+                conclude(ContractError(f"result {i} shares memory with result {j} of another call"))
+            if j < i and _overlap(a, found[j]) and not _overlap(naive[i], naive[j]):
+                conclude(ContractError(f"result {i} shares memory with result {j}"))
+
+
+def _overlap(a: np.ndarray | None, b: np.ndarray | None) -> bool:
+    return a is not None and b is not None and np.shares_memory(a, b)
 
 
 def _is_float(a: Any) -> bool:
@@ -106,12 +159,15 @@ def _is_float(a: Any) -> bool:
 
 
 def _results(y: Any) -> Results:
-    return [None if a is None else np.asarray(a) for a in (y if isinstance(y, tuple) else (y,))]
+    given = y if isinstance(y, tuple) else (y,)
+    arrays = {id(a): np.asarray(a) for a in given}  # what is returned twice stays one, even as one of NumPy's scalars
+    return [None if a is None else arrays[id(a)] for a in given]
 
 
 def _call(fast: Callable, args: Sequence[Any], naive: Results, layout: Layout) -> Results:
     """The kernel's results, after a check that it left alone what is not its own."""
-    given = [layout(a) if isinstance(a, np.ndarray) else a for a in args]
+    plain = Layout("C") if layout.name == "zero-stride" else layout  # other than floats may be indices, none alike
+    given = [(layout if _is_float(a) else plain)(a) if isinstance(a, np.ndarray) else a for a in args]
     arrays = {i: a for i, a in enumerate(given) if isinstance(a, np.ndarray)}
     before = {i: (a.tobytes(), _owner(a).tobytes()) for i, a in arrays.items()}
     found = _results(fast(*given))
@@ -123,9 +179,7 @@ def _call(fast: Callable, args: Sequence[Any], naive: Results, layout: Layout) -
         if _owner(a).tobytes() != before[i][1]:
             conclude(ContractError(f"the memory around argument {i}, a view in layout {layout.name}, was written to"))
         for k, (result, own) in enumerate(zip(found, naive, strict=True)):
-            if result is None or own is None or np.may_share_memory(own, args[i]):
-                continue
-            if np.may_share_memory(result, a):
+            if _overlap(result, a) and not _overlap(own, args[i]):
                 conclude(ContractError(f"result {k} shares memory with argument {i}"))
     return found
 
