@@ -84,11 +84,12 @@ ROUGH: dict[str, tuple[Callable, Callable]] = {
 
 
 @pytest.mark.parametrize(("log_prob", "sample"), ROUGH.values(), ids=ROUGH)
-@settings(max_examples=3)
+@settings(max_examples=2)
 @given(rng=rngs())
 def test_twice_a_rough_density_is_seen(log_prob: Callable, sample: Callable, rng: np.random.Generator) -> None:
-    with contextlib.suppress(Inconclusive):
-        check_density(from_log_prob(log_prob, sample), rng=rng)
+    if sample(1, rng).ndim == 1:  # for speed
+        with contextlib.suppress(Inconclusive):
+            check_density(from_log_prob(log_prob, sample), rng=rng)
     with pytest.raises(DensityError, match=r"integrates to (2\.0|1\.9)"):
         check_density(from_log_prob(lambda x: log_prob(x) + math.log(2), sample), rng=rng)
 
@@ -130,7 +131,7 @@ def test_a_small_mode_needs_the_finest_grids() -> None:
     ("dim", "middle", "std", "weight"),
     [(1, 1000.0, 0.01, 0.1), (1, 20.0, 1e-3, 0.1), (1, 20.0, 1e-3, 0.03), (2, 8.0, 1e-3, 0.03)],
 )
-@settings(max_examples=3)
+@settings(max_examples=2)
 @given(rng=rngs())
 def test_a_mode_that_grids_overlook_is_no_fault(
     dim: int, middle: float, std: float, weight: float, rng: np.random.Generator

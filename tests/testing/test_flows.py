@@ -205,14 +205,14 @@ class Exp:
 @settings(max_examples=30)
 @given(rng=rngs())
 def test_tails_are_judged(rng: np.random.Generator) -> None:
-    x = np.clip(4 * rng.standard_normal((2, 1)), -11, 11)
+    x = rng.uniform(-13, -11.5, (2, 1))
     check_bijection(Exp(), x, rng=rng)
     with pytest.raises(BijectionError, match="log_det of row"):
         check_bijection(Exp(-1.0), x, rng=rng)
 
 
 def test_an_inverse_is_judged_at_small_arguments() -> None:
-    check_bijection(Exp(), np.array([[-10.0, 0.3], [-11.0, -7.0]]))
+    check_bijection(Exp(), np.array([[-12.0, 0.3], [-3.0, -13.0]]))
 
 
 # ------------------------------------------------------------------------------------------------------- autoregressive
