@@ -10,6 +10,7 @@ from hypothesis import given, settings
 import tinygen as tg
 from tinygen.testing import (
     ContractError,
+    Pullback,
     arrays,
     broadcast_args,
     check_contract,
@@ -79,6 +80,82 @@ def test_contract_rejects(fault: str, x: np.ndarray, y: np.ndarray, rng: np.rand
 
 def shared_gradient(f: Callable, x: np.ndarray, y: np.ndarray) -> tuple:
     return f(x, y), lambda u: (lambda g: (g, g))(u + 0)
+
+
+BUFFER = np.empty(2)
+
+
+def work(f: Callable, x: np.ndarray) -> tuple:
+    """The pullback of sin, in one buffer for all of its calls."""
+    buffer = np.empty_like(x)
+    return f(x), lambda u: (np.multiply(u, np.cos(x), out=buffer),)
+
+
+def spoils(f: Callable, x: np.ndarray) -> tuple:
+    y = f(x)
+    return y, lambda u: (np.multiply(u, y, out=y) + 0,)
+
+
+def raises(error: type[Exception], when: Callable) -> Callable:
+    def f(x: np.ndarray) -> np.ndarray:
+        if when(x):
+            raise error("no")
+        return np.sin(x)
+
+    return f
+
+
+cosine = Pullback(lambda u, x: (u * np.cos(x),))
+SMALL_LOST = {
+    "ignored": lambda u, a, b: (1e9 * u, np.ones_like(b)),
+    "lost": lambda u, a, b: (1e9 * u, u * in_c_order(u)),
+}
+
+
+def in_c_order(u: np.ndarray) -> bool:
+    return u.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("f", "vjp", "complaint"),
+    [
+        (lambda x: np.sin(x, out=BUFFER) if x.shape == (2,) else np.sin(x), cosine, "values of two calls share memory"),
+        (np.sin, work, "two calls of one pullback"),
+        (np.exp, spoils, "value"),
+        (np.sin, Pullback(lambda u, x: (u * np.cos(x) * (0 not in u.strides),)), "layout zero-stride"),
+        (lambda x: np.sin(x) * (0 not in x.strides), cosine, "layout zero-stride"),
+        (raises(TypeError, lambda x: x.strides[0] < 0), cosine, "layout reversed are refused: TypeError"),
+        (raises(IndexError, lambda x: not len(x)), cosine, "empty batch raises IndexError"),
+        (np.sin, Pullback(lambda u, x: (u * np.cos(x), u)), "1 arguments but 2 gradients"),
+    ],
+)
+def test_contract_of_one_argument_rejects(f: Callable, vjp: Callable, complaint: str) -> None:
+    with pytest.raises(ContractError, match=complaint):
+        check_contract(f, np.array([0.5, 1.0]), vjp=vjp)
+
+
+@pytest.mark.parametrize("fault", SMALL_LOST)
+def test_a_large_gradient_does_not_excuse_a_small_one(fault: str) -> None:
+    x = np.array([[1.0, 2.0], [3.0, 4.0]])
+    check_contract(lambda a, b: 1e9 * a + b, x, x, vjp=Pullback(lambda u, a, b: (1e9 * u, u.copy())))
+    with pytest.raises(ContractError, match="gradient of argument 1"):
+        check_contract(lambda a, b: 1e9 * a + b, x, x, vjp=Pullback(SMALL_LOST[fault]))
+
+
+def test_contract_leaves_open_what_engines_do_in_their_own_way() -> None:
+    x = np.array([0.5, 1.0])
+    check_contract(lambda x: x[:], x, vjp=Pullback(lambda u, x: (u.copy(),)))  # a view of an argument
+    for error in (ValueError, RuntimeError):
+        check_contract(raises(error, lambda x: not len(x)), x, vjp=cosine)
+    for error in (TypeError, RuntimeError):  # equal entries are outside of the domain
+        check_contract(raises(error, lambda x: len(x) == 2 and x[0] == x[1]), x, vjp=cosine)
+    check_contract(lambda x: np.float64(2 * x), np.array(1.5), vjp=Pullback(lambda u, x: (np.float64(2 * u),)))
+
+
+@pytest.mark.parametrize("xs", [(np.array([1, 2]),), (np.ones(1), np.ones(1, np.float32)), ()])
+def test_contract_is_for_floating_arguments_of_one_dtype(xs: tuple) -> None:
+    with pytest.raises(TypeError, match="of one dtype"):
+        check_contract(np.sin, *xs, vjp=cosine)
 
 
 @settings(max_examples=20)

@@ -21,10 +21,13 @@ def check_contract(
 ) -> None:
     """Check what holds for every differentiable operation at ``xs``, in their own dtype.
 
-    The pullback is linear in its cotangent; value and gradients repeat bit by bit, have the dtype of the arguments,
-    alias neither arguments nor cotangent nor each other, and do not depend on memory layout; arguments are not written
-    to; where two arguments have one shape, f(x, x) has the sum of both gradients; and an empty batch gives empty
-    gradients or a ValueError.
+    The pullback is linear in its cotangent; value and gradients repeat bit by bit, have the dtype of the arguments, and
+    do not depend on memory layout; arguments, cotangent and value are not written to; gradients share memory with
+    nothing, and the value with no other call's, unless it is a view of an argument, as that of a reshape may be; where
+    two arguments have one shape, f(x, x) has the sum of both gradients, which is not asked of a `Pullback`, whose
+    formula is for ``op`` alone; and an empty batch gives empty gradients or a ValueError (or a RuntimeError, as some
+    engines raise). NumPy's scalars count as arrays without axes. Arguments with strides of zero, which repeat the first
+    slice, are tried where ``op`` raises nothing for them, and value and gradients are finite.
 
     Parameters
     ----------
@@ -36,9 +39,14 @@ def check_contract(
     Raises
     ------
     ContractError : naming the broken rule and the argument
+    TypeError : the arguments are not floating, or not of one dtype, or there are none
     """
     rng = generator(rng)
     arrays = [np.array(as_array(x)) for x in xs]
+    if len({x.dtype for x in arrays}) != 1 or arrays[0].dtype.kind != "f":
+        raise TypeError(
+            f"check_contract: arguments must be floating, of one dtype, not {[str(x.dtype) for x in arrays]}"
+        )
     pull = vjp or func.vjp
     try:
         _check_pullback(pull, op, arrays, rng)
@@ -62,31 +70,42 @@ def _cotangent(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(rng.standard_normal(y.shape)).astype(y.dtype)
 
 
-def _slack(results: list[np.ndarray]) -> float:
-    """Half of the digits of the largest entry: cancellation may cost as much, and faults cost more."""
-    largest = max(float(np.max(np.abs(a), initial=0, where=np.isfinite(a))) for a in results)
-    return float(np.sqrt(np.finfo(results[0].dtype).eps)) * largest
+def _slack(compared: list[np.ndarray], others: list[np.ndarray]) -> float:
+    """Half of the digits of the largest entry: cancellation may cost as much, and faults cost more.
+
+    If much larger numbers are about, of which what is compared may be a difference, their last six bits.
+    """
+    eps = float(np.finfo(compared[0].dtype).eps)
+    return float(np.sqrt(eps)) * _largest(compared) + 64 * eps * _largest(others)
+
+
+def _largest(arrays: list[np.ndarray]) -> float:
+    return max(float(np.max(np.abs(a), initial=0, where=np.isfinite(a))) for a in arrays)
 
 
 def _check_pullback(pull: Vjp, op: Callable, xs: list[np.ndarray], rng: np.random.Generator) -> None:
     before = [x.tobytes() for x in xs]
     y, _ = _apply(pull, op, xs)
+    y_before = y.tobytes()
     u, v = _cotangent(y, rng), _cotangent(y, rng)
     u_before = u.tobytes()
     first, gradients = _apply(pull, op, xs, u)
     again, pullback = pull(op, *xs)
-    of_u_again = [*pullback(u), *pullback(u)]
+    of_u_again = [as_array(g) for _ in range(2) for g in pullback(u)]
     for i, x in enumerate(xs):
         if x.tobytes() != before[i]:
             raise ContractError(f"argument {i} was written to")
     if u.tobytes() != u_before:
         raise ContractError("the cotangent was written to")
-    for what, a, b in [
-        ("value", first, again),
-        *(("gradient", a, b) for a, b in zip(2 * gradients, of_u_again, strict=True)),
-    ]:
-        if a.tobytes() != as_array(b).tobytes():
-            raise ContractError(f"the {what} differs when computed again")
+    if not y_before == y.tobytes() == first.tobytes() == as_array(again).tobytes():
+        raise ContractError("the value differs when computed again, or after the pullback")
+    if len(gradients) != len(xs):
+        raise ContractError(f"there are {len(xs)} arguments but {len(gradients)} gradients")
+    for a, b in zip(2 * gradients, of_u_again, strict=True):
+        if a.tobytes() != b.tobytes():
+            raise ContractError("the gradient differs when computed again")
+    if np.shares_memory(y, first) and not any(np.shares_memory(y, x) for x in xs):
+        raise ContractError("the values of two calls share memory")
     if not isinstance(first, np.ndarray) or first.dtype != np.result_type(*xs):
         raise ContractError(
             f"the value is {type(first).__name__} of {first.dtype} for arguments of {np.result_type(*xs)}"
@@ -94,35 +113,49 @@ def _check_pullback(pull: Vjp, op: Callable, xs: list[np.ndarray], rng: np.rando
     for i, (x, g) in enumerate(zip(xs, gradients, strict=True)):
         if not isinstance(g, np.ndarray) or (g.shape, g.dtype) != (x.shape, x.dtype):
             raise ContractError(f"argument {i} is {x.dtype} {x.shape} but its gradient {g.dtype} {g.shape}")
-        others = [("the cotangent", u), *((f"argument {j}", x) for j, x in enumerate(xs))]
+        others = [("the value", first), ("the cotangent", u), *((f"argument {j}", x) for j, x in enumerate(xs))]
         others += [(f"the gradient of argument {j}", gradients[j]) for j in range(i)]
+        others += [("a gradient from another call", other) for other in of_u_again]
         for what, other in others:
             if np.shares_memory(g, other):
                 raise ContractError(f"the gradient of argument {i} shares memory with {what}")
+    for a in of_u_again[: len(xs)]:
+        if any(np.shares_memory(a, b) for b in of_u_again[len(xs) :]):
+            raise ContractError("the gradients of two calls of one pullback share memory")
     _, of_v = _apply(pull, op, xs, v)
     _, of_both = _apply(pull, op, xs, 2 * u - 3 * v)
     for i, (a, b, c) in enumerate(zip(gradients, of_v, of_both, strict=True)):
         if not (np.isfinite(a).all() and np.isfinite(b).all()):
             continue
-        rounding = 5 * _slack([first, *gradients, *of_v])
+        rounding = 5 * _slack([a, b], [first, u, v, *gradients, *of_v])
         assert_close(c, 2 * a - 3 * b, error=rounding, what=f"linearity in the cotangent, gradient of argument {i}")
 
 
 def _check_layouts(pull: Vjp, op: Callable, xs: list[np.ndarray], rng: np.random.Generator) -> None:
-    y, _ = _apply(pull, op, xs)
-    u = _cotangent(y, rng)
-    _, gradients = _apply(pull, op, xs, u)
-    for name in LAYOUTS[:-1]:
+    u = _cotangent(_apply(pull, op, xs)[0], rng)
+    for name in LAYOUTS:
         layout = Layout(name)
+        values, cotangent = xs, u
+        if name == "zero-stride":
+            cotangent = np.array(layout(u))
+            values = [np.array(layout(x)) for x in xs]
+            if not _inside(pull, op, values, cotangent):
+                values = xs
+        given = [Layout("C")(x) if values is xs and name == "zero-stride" else layout(x) for x in values]
+        y, gradients = _apply(pull, op, values, cotangent)
         try:
-            moved, moved_gradients = _apply(pull, op, [layout(x) for x in xs], layout(u))
-        except ValueError as error:
-            raise ContractError(f"arguments in layout {name} are refused: {error}") from error
-        pairs = zip([y, *gradients], [moved, *moved_gradients], strict=True)
-        for what, (a, b) in zip(
-            ["the value", *(f"the gradient of argument {i}" for i in range(len(xs)))], pairs, strict=True
-        ):
-            rounding = _slack([y, *gradients])
+            moved, moved_gradients = _apply(pull, op, given, layout(cotangent))
+        except Exception as error:
+            raise ContractError(f"arguments in layout {name} are refused: {type(error).__name__}: {error}") from error
+        compared = [
+            ("the value", moved, y),
+            *(
+                (f"the gradient of argument {i}", b, a)
+                for i, (b, a) in enumerate(zip(moved_gradients, gradients, strict=True))
+            ),
+        ]
+        for what, b, a in compared:
+            rounding = _slack([a], [y, cotangent, *gradients])
             assert_close(b, a, error=rounding, what=f"{what} for arguments in layout {name}")
 
 
@@ -131,9 +164,8 @@ def _check_same_argument(pull: Vjp, op: Callable, xs: list[np.ndarray], rng: np.
         for j in range(i):
             if xs[i].shape != xs[j].shape:
                 continue
-            with np.errstate(all="ignore"):
-                shared_values = [[x if k in (i, j) else other for k, other in enumerate(xs)] for x in (xs[j], xs[i])]
-                inside = [both for both in shared_values if _inside(pull, op, both)]
+            shared_values = [[x if k in (i, j) else other for k, other in enumerate(xs)] for x in (xs[j], xs[i])]
+            inside = [both for both in shared_values if _inside(pull, op, both)]
             if not inside:
                 continue
             both = inside[0]
@@ -144,17 +176,19 @@ def _check_same_argument(pull: Vjp, op: Callable, xs: list[np.ndarray], rng: np.
                 return op(*[x if k in (i, j) else b for k, b in enumerate(both)])
 
             _, (together,) = _apply(pull, shared, [both[j]], u)
-            rounding = 2 * _slack(apart)
+            rounding = 2 * _slack([apart[i], apart[j]], [u, *apart])
             assert_close(
                 together, apart[i] + apart[j], error=rounding, what=f"gradient where arguments {j} and {i} are one"
             )
 
 
-def _inside(pull: Vjp, op: Callable, xs: list[np.ndarray]) -> bool:
-    """Whether these arguments are in the operation's domain."""
+def _inside(pull: Vjp, op: Callable, xs: list[np.ndarray], u: np.ndarray | None = None) -> bool:
+    """Whether the operation has a value at these arrays, and gradients if ``u`` is given."""
     try:
-        return bool(np.isfinite(_apply(pull, op, xs)[0]).all())
-    except ValueError:
+        with np.errstate(all="ignore"):
+            y, gradients = _apply(pull, op, xs, u)
+        return all(bool(np.isfinite(a).all()) for a in (y, *gradients))
+    except Exception:  # whatever the operation's way of refusing is
         return False
 
 
@@ -166,8 +200,10 @@ def _check_empty(pull: Vjp, op: Callable, xs: list[np.ndarray]) -> None:
         try:
             y, _ = _apply(pull, op, [x[:0] for x in xs])
             _, gradients = _apply(pull, op, [x[:0] for x in xs], np.ones_like(y))
-        except ValueError:
+        except (ValueError, RuntimeError):
             return
+        except Exception as error:
+            raise ContractError(f"an empty batch raises {type(error).__name__}: {error}") from error
     for i, (x, g) in enumerate(zip(xs, gradients, strict=True)):
         if (g.shape, g.dtype) != (x[:0].shape, x.dtype):
             raise ContractError(f"empty argument {i} of shape {x[:0].shape} has a gradient of {g.dtype} {g.shape}")
