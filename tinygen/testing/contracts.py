@@ -13,7 +13,15 @@ from tinygen.autograd import Tensor
 from tinygen.testing.differences import Vjp
 from tinygen.testing.gradients import Pullback
 from tinygen.testing.strategies import LAYOUTS, Layout
-from tinygen.testing.verdicts import CheckError, ContractError, as_array, assert_close, conclude, generator
+from tinygen.testing.verdicts import (
+    CheckError,
+    ContractError,
+    Inconclusive,
+    as_array,
+    assert_close,
+    conclude,
+    generator,
+)
 
 
 def check_contract(
@@ -213,23 +221,28 @@ def check_state_roundtrip(obj: Any) -> None:
     """Check that ``load_state_dict(state_dict())`` restores an object bit by bit, over a state in which all differs.
 
     A copy is first given that other state, and must hold it then, or an entry that is never loaded would look restored.
-    An entry keeps its value if the object refuses the other one, as it may for the state of a random generator.
+    An entry keeps its value if the object refuses the other one, as it may for the state of a random generator, and
+    None stays None.
 
     Parameters
     ----------
-    obj : has ``state_dict() -> dict`` of arrays and plain values by name, ``load_state_dict(state)``, and can be
-        deep-copied
+    obj : has ``state_dict() -> dict`` by name of arrays, plain values, and lists, tuples and dicts of these;
+        ``load_state_dict(state)``; and can be deep-copied
 
     Raises
     ------
     ContractError : naming the entry that was lost
+    TypeError : an entry is of a kind of which no other value is known
+    Inconclusive : no entry could be given another value
     """
     state = deepcopy(obj.state_dict())
-    other = {name: _changed(value) for name, value in state.items()}
+    other = {name: _changed(value, f"entry {name!r}") for name, value in state.items()}
     copy = deepcopy(obj)
     if not _loads(copy, other):
         accepted = {name: _loads(copy, {**state, name: value}) for name, value in other.items()}
         other = {name: other[name] if accepted[name] else state[name] for name in state}
+    if all(_identical(other[name], state[name]) for name in state):
+        conclude(Inconclusive("no entry of the state could be given another value"))
     for given in (other, state):
         copy.load_state_dict(deepcopy(given))
         found = copy.state_dict()
@@ -249,25 +262,53 @@ def _loads(obj: Any, state: dict[str, Any]) -> bool:
     return True
 
 
-def _changed(value: Any) -> Any:
+def _changed(value: Any, what: str) -> Any:
     """Another value of the same kind: no number stays, none turns negative."""
     if isinstance(value, Tensor):
-        return Tensor(_changed(value.data))
+        return Tensor(_changed(value.data, what))
+    if isinstance(value, dict):
+        return type(value)((key, _changed(v, f"{what}[{key!r}]")) for key, v in value.items())
+    if isinstance(value, list | tuple):
+        changed = [_changed(v, f"{what}[{i}]") for i, v in enumerate(value)]
+        return type(value)(*changed) if hasattr(value, "_fields") else type(value)(changed)
     if isinstance(value, np.ndarray | np.generic):
-        array = np.asarray(value)
-        if array.dtype.kind == "f":
-            with np.errstate(over="ignore"):
-                return np.asarray(np.where(np.isfinite(array), array + (1 + np.abs(array)), 0), array.dtype)
-        return array ^ array.dtype.type(1) if array.dtype.kind in "biu" else value
+        return _changed_array(np.asarray(value), what)
     if isinstance(value, bool):
         return not value
-    if isinstance(value, int | float):
+    if isinstance(value, int):
         return value + 1
-    return f"{value}'" if isinstance(value, str) else value
+    if isinstance(value, float | complex):
+        return _changed_array(np.asarray(value), what).item()
+    if isinstance(value, str):
+        return f"{value}'"
+    if isinstance(value, bytes):
+        return value + b"'"
+    if value is None:
+        return None
+    raise TypeError(f"check_state_roundtrip: {what} is a {type(value).__name__}, of which no other value is known")
+
+
+def _changed_array(array: np.ndarray, what: str) -> np.ndarray:
+    kind = array.dtype.kind
+    if kind in "fc":
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.asarray(np.where(np.isfinite(array), array + (1 + np.abs(array)), 0), array.dtype)
+    if kind in "biu":
+        return array ^ array.dtype.type(1)
+    if kind in "US":
+        a, b = ("a", "b") if kind == "U" else (b"a", b"b")
+        return np.asarray(np.where(array == a, b, a), array.dtype)
+    raise TypeError(f"check_state_roundtrip: {what} is an array of {array.dtype}, of which no other value is known")
 
 
 def _identical(a: Any, b: Any) -> bool:
     if isinstance(b, Tensor | np.ndarray | np.generic):
         x, y = as_array(a), as_array(b)
         return (x.dtype, x.shape, x.tobytes()) == (y.dtype, y.shape, y.tobytes())
-    return type(a) is type(b) and (a == b or (a != a and b != b))
+    if type(a) is not type(b):
+        return False
+    if isinstance(b, dict):
+        return a.keys() == b.keys() and all(_identical(a[key], b[key]) for key in b)
+    if isinstance(b, list | tuple):
+        return len(a) == len(b) and all(map(_identical, a, b))
+    return a == b or (a != a and b != b)
