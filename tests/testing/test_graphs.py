@@ -43,7 +43,7 @@ def test_what_occurs(wanted) -> None:
     assert find(
         graphs(),
         lambda drawn: wanted(drawn[0]),
-        settings=settings(max_examples=200, database=None, phases=[Phase.generate]),
+        settings=settings(max_examples=1000, database=None, phases=[Phase.generate]),
     )
 
 
