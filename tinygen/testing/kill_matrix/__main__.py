@@ -103,7 +103,7 @@ def table(subjects: Sequence[Fault | Hostile], cells: dict[tuple[str, str], str]
 
 
 def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |\n"
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |\n"
 
 
 if __name__ == "__main__":
