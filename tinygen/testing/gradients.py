@@ -135,9 +135,8 @@ def check_taylor(
     """Check that the error of the linear approximation shrinks as the square of the step: the verdict is a slope.
 
     The remainder ``|φ(x + tv) - φ(x) - t ⟨∇φ, v⟩|`` of φ = ⟨u, f⟩ is followed over t = 2⁻⁴ … 2⁻¹⁶ of the size of x, as
-    far as it exceeds rounding; a wrong gradient leaves a slope of 1, and so does a kink at xs, which is inconclusive. An
-    error is seen from about a thousandth of ⟨∇φ, v⟩ on, for v as large in each argument as that.
-    Parameters and errors as for `check_vjp`.
+    far as it exceeds rounding; a wrong gradient leaves a slope of 1, and so does a kink at xs, which is inconclusive.
+    Errors are seen from about a thousandth of ⟨∇φ, v⟩ on, where v is as large as x in each argument. Parameters and errors as for `check_vjp`.
     """
     rng = generator(rng)
     point = Point.of(f, xs, vjp, rng)
