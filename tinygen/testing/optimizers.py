@@ -14,7 +14,7 @@ Rule = Callable[[np.ndarray, Sequence[np.ndarray]], np.ndarray]
 """``rule(p, gradients)``: where p gets to by one step for each gradient, oldest first."""
 
 STEPS = 8
-SHAPES = ((3, 2), (4,), (), (2, 1, 2))
+SHAPES = ((3, 2), (4,), (), (2, 1, 2), (2, 1, 3, 2), (5,))
 # An optimizer that writes to a gradient is to be found out, not stopped.
 WRITABLE = [Layout(name) for name in LAYOUTS if name not in ("read-only", "zero-stride")]
 MOVES, PLACES = 2**14, 64  # units in the last place that steps, and positions, may be off
@@ -66,7 +66,7 @@ def adam_rule(
 def check_optimizer(
     make: Callable[[list[Parameter]], Any], rule: Rule | None = None, *, rng: np.random.Generator | None = None
 ) -> None:
-    """Check an optimizer over eight steps with random gradients, some of which are missing, in float64 and in float32.
+    """Check an optimizer over eight steps with random gradients, some missing or zero, in float64 and in float32.
 
     Each parameter goes where the rule leads by the gradients that it has had: to within rounding, and in its own dtype.
     A parameter without a gradient keeps every bit. Parameters are written in place, gradients are not written to, in
@@ -136,12 +136,17 @@ Gradients = list[list[np.ndarray | None]]
 
 
 def _draw(rng: np.random.Generator, dtype: type) -> tuple[Arrays, Gradients]:
-    """Parameters, and their gradients in each step: of one always, of one never, of the others now and then."""
+    """Parameters, and their gradients in each step: of one always, of one never, of the others now and then.
+
+    In one step, not the first, all gradients are zero: then momentum and weight decay still move.
+    """
     start: Arrays = [np.asarray(rng.standard_normal(shape)).astype(dtype) for shape in SHAPES]
     sizes = 10.0 ** rng.uniform(-3, 1, len(SHAPES))
     gradients: Gradients = []
-    for _ in range(STEPS):
-        made = [np.asarray(size * rng.standard_normal(p.shape)) for p, size in zip(start, sizes, strict=True)]
+    still = int(rng.integers(1, STEPS))
+    for step in range(STEPS):
+        scales = sizes * (step != still)
+        made = [np.asarray(scale * rng.standard_normal(p.shape)) for p, scale in zip(start, scales, strict=True)]
         reached = (True, *(rng.random(len(SHAPES) - 2) < 0.7), False)
         gradients.append([g.astype(dtype) if yes else None for g, yes in zip(made, reached, strict=True)])
     return start, gradients
