@@ -136,7 +136,8 @@ def check_taylor(
 
     The remainder ``|φ(x + tv) - φ(x) - t ⟨∇φ, v⟩|`` of φ = ⟨u, f⟩ is followed over t = 2⁻⁴ … 2⁻¹⁶ of the size of x, as
     far as it exceeds rounding; a wrong gradient leaves a slope of 1, and so does a kink at xs, which is inconclusive.
-    Errors are seen from about a thousandth of ⟨∇φ, v⟩ on, where v is as large as x in each argument. Parameters and errors as for `check_vjp`.
+    Errors are seen from about a thousandth of ⟨∇φ, v⟩ on, where v is as large as x in each argument. The parameters
+    and errors are those of `check_vjp`.
     """
     rng = generator(rng)
     point = Point.of(f, xs, vjp, rng)

@@ -69,6 +69,7 @@ def property_suite(subject: Any, examples: SearchStrategy | None = None, *, vjp:
 
     >>> import pytest
     >>> from hypothesis import given
+    >>> from tinygen.testing import arrays, rngs
     >>> suite = property_suite(lambda x: x * tg.sin(x), st.tuples(arrays(shape=(3,))))
     >>> @pytest.mark.parametrize("holds", suite, ids=str)
     ... @given(data=st.data(), rng=rngs())
