@@ -29,10 +29,10 @@ def check_noise(noise: np.ndarray, sd: float, sd_error: float, false_alarm: floa
     low, high = _chi_square(z.size, x)
     power = float(np.mean(z**2))
     wrong = []
-    for axis, name in enumerate(("calls", "examples", "entries")):
+    for axis, name in enumerate(("calls", "examples", "entries") if power else ()):
         # Sums of k independent entries have k times their power. Divided by the power, σ does not matter.
         least, most = _chi_square(z.size // z.shape[axis], x)
-        ratio = float(np.mean(z.sum(axis=axis) ** 2)) / z.shape[axis] / power if power else 0.0
+        ratio = float(np.mean(z.sum(axis=axis) ** 2)) / z.shape[axis] / power
         if not least / high <= ratio <= most / low:
             wrong.append((abs(ratio - 1), name, ratio, least / high, most / low))
     if wrong:
@@ -41,11 +41,11 @@ def check_noise(noise: np.ndarray, sd: float, sd_error: float, false_alarm: floa
             f"{what}: the noise of different {name} is not independent: the power of its sums is {ratio:.4g} of "
             f"the sum of powers, expected 1, from {least:.4g} to {most:.4g}"
         )
-    found, least, most = (math.sqrt(v) * sd for v in (power, low, high))
-    if not least - sd_error <= found <= most + sd_error:
+    found, least, most = math.sqrt(power) * sd, math.sqrt(low) * (sd - sd_error), math.sqrt(high) * (sd + sd_error)
+    if not least <= found <= most:
         raise CheckError(
-            f"{what}: the noise has standard deviation {found:.6g}, expected {sd:.6g}, from {least - sd_error:.6g} to "
-            f"{most + sd_error:.6g} in {z.size} entries"
+            f"{what}: the noise has standard deviation {found:.6g}, expected {sd:.6g}, from {least:.6g} to {most:.6g} "
+            f"in {z.size} entries"
         )
     allowed = math.sqrt(x / (2 * z.size)) + sd_error / sd
     for q in QUANTILES.tolist():
