@@ -15,23 +15,10 @@ from hypothesis.errors import InvalidArgument
 from tinygen.models.ddpm import NoiseSchedule
 from tinygen.testing import CheckError, DiffusionError, Inconclusive, check_diffusion, rngs, schedules
 from tinygen.testing.diffusion import LAWS, NOISE
-from tinygen.testing.faults.base import Fault
-from tinygen.testing.faults.diffusion import FAULTS
 from tinygen.testing.noise import check_noise
 
 Array = np.ndarray
 betas = schedules(st.integers(4, 30))
-
-
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.title)
-@settings(max_examples=5)
-@given(data=st.data(), rng=rngs())
-def test_planted_faults(fault: Fault, data: st.DataObject, rng: np.random.Generator) -> None:
-    example = data.draw(fault.examples)
-    for name in fault.caught_by:
-        fault.checkers[name](fault.subject(False), example, rng)
-        with pytest.raises(DiffusionError):
-            fault.checkers[name](fault.subject(True), example, rng)
 
 
 class Mutant(NoiseSchedule):

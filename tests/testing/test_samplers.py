@@ -12,26 +12,12 @@ from hypothesis import strategies as st
 
 import tinygen as tg
 from tinygen.distributions import Bernoulli, Categorical, Mixture, MultivariateNormal, Normal
-from tinygen.testing import CheckError, Inconclusive, SamplerError, calibration, check_sampler, mostly_conclusive, rngs
-from tinygen.testing.faults.base import Fault
-from tinygen.testing.faults.distributions import FAULTS
+from tinygen.testing import Inconclusive, SamplerError, calibration, check_sampler, mostly_conclusive, rngs
 
 Array = np.ndarray
 Sample = Callable[[int, np.random.Generator], Any]
 
 COARSE = 0.05  # to be detected of the plane's distributions, for speed
-
-
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.title)
-@settings(max_examples=5)
-@given(data=st.data(), rng=rngs())
-def test_planted_faults(fault: Fault, data: st.DataObject, rng: np.random.Generator) -> None:
-    example = data.draw(fault.examples)
-    for name, checker in fault.checkers.items():
-        checker(fault.subject(False), example, rng)
-        if name in fault.caught_by:
-            with pytest.raises(CheckError):
-                checker(fault.subject(True), example, rng)
 
 
 # --------------------------------------------------------------------------------------------------------------- right
