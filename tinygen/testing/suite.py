@@ -144,17 +144,13 @@ def _check_float32(f: Callable, *xs: np.ndarray, vjp: Vjp | None, rng: np.random
     narrow = [x.astype(np.float32) for x in xs]
     wide = [x.astype(np.float64) for x in narrow]
     pull = vjp or func.vjp
-    u: np.ndarray | None = None
 
     def at(points: list[np.ndarray]) -> list[np.ndarray]:
-        nonlocal u
         y, pullback = pull(f, *[x.copy() for x in points])
-        value = as_array(y)
-        if u is None:
-            u = np.asarray(rng.standard_normal(value.shape)).astype(np.float32)
-        return [value, *map(as_array, pullback(u.astype(points[0].dtype)))]
+        return [as_array(y), *map(as_array, pullback(u.astype(points[0].dtype)))]
 
     with np.errstate(all="ignore"):
+        u = np.asarray(rng.standard_normal(as_array(pull(f, *[x.copy() for x in wide])[0]).shape, np.float32))
         expected = at(wide)
         moves = [at([x * (1 + 4 * EPS32 * rng.choice([-1.0, 1.0], x.shape)) for x in wide]) for _ in range(PROBES)]
         found = at(narrow)
@@ -169,7 +165,9 @@ def _check_float32(f: Callable, *xs: np.ndarray, vjp: Vjp | None, rng: np.random
         try:
             assert_close(a.astype(np.float64), b, error=512 * EPS32 * size + 8 * moved, what=f"{what} in float32")
         except CheckError as error:
-            conclude(ContractError(str(error)))
+            # Terms as large as the cotangent may have cancelled, as in the norm of two numbers: it is always ±1.
+            cancelled = i > 0 and np.max(np.abs(a - b)) <= 512 * EPS32 * np.max(np.abs(u))
+            conclude(Inconclusive(str(error)) if cancelled else ContractError(str(error)))
     conclude(None)
 
 
