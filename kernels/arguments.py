@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.calls import contiguous
+
 Array = NDArray[np.floating]
 
 
@@ -41,7 +43,7 @@ def check(operation: str, name: str, value: Any, axes: str | None = None, dtype:
         )
     if axes is not None and value.ndim != axes.count(",") + 1:
         raise ValueError(f"{operation}: {name} must have axes ({axes}) but has shape {value.shape}")
-    return value if plain else np.array(value, order="C", subok=False)
+    return contiguous(value)
 
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))  # native byte order: a foreign one is another dtype

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from kernels.arguments import Array, check, show
+from kernels.calls import do
 from kernels.compilation import jit
 from kernels.microkernel import ROWS, multiply_tile, panel_width
 from kernels.product import Matrix, pack
@@ -159,6 +160,14 @@ def _correlate_few(
                         y[n, i, col + j, channel] = totals[j]
 
 
+def _pack_few_weights(packed: Array, w: Array, elements: Offsets) -> None:
+    """Pack the weights of all taps for `_correlate_few`, whose ``elements`` of w are (C_in, taps * C_out)."""
+    panels, c_in, width = packed.shape
+    for panel in range(panels):
+        chosen = w[elements[:, panel * width : (panel + 1) * width]]
+        packed[panel, :, : chosen.shape[1]] = chosen
+
+
 # ----------------------------------------------------------------------------------------------------------- public
 
 
@@ -261,9 +270,9 @@ def _run_correlation(
     panels, tap_panels = -(-c_out // width), -(-c_out * taps // width)
     bias = np.zeros(panels * width, y.dtype)
     if b is not None:
-        bias[:c_out] = b
+        do(np.copyto, bias[:c_out], b)
     if c_in == 0:
-        y[...] = bias[:c_out]
+        do(np.copyto, y, bias[:c_out])
     if y.size == 0 or c_in == 0:
         return
     nanoseconds = 2 * y.size * taps * c_in / (len(plan.phases) * 5 * width)
@@ -271,9 +280,8 @@ def _run_correlation(
     window, positions = blocks.window_rows * blocks.window_cols, blocks.rows * blocks.cols
     if len(plan.phases) == 1 and 2 * tap_panels * window < panels * taps * positions:
         steps = np.arange(c_in)[:, None, None] * k_step + np.arange(c_out) * n_step
-        weights = np.zeros((c_in, tap_panels * width), y.dtype)
-        weights[:, : taps * c_out] = w.reshape(-1)[plan.weights[:, None] + steps].reshape(c_in, -1)
-        packed = np.ascontiguousarray(weights.reshape(c_in, tap_panels, width).swapaxes(0, 1))
+        packed = np.zeros((tap_panels, c_in, width), y.dtype)
+        do(_pack_few_weights, packed, w.reshape(-1), (plan.weights[:, None] + steps).reshape(c_in, -1))
         run(_correlate_few, nanoseconds, y, x, packed, bias, blocks, plan.taps // c_in)
         return
     packed = np.empty((panels, taps, c_in, width), y.dtype)

@@ -14,7 +14,8 @@ from kernels.elementary import exp, largest
 from kernels.threads import run, share
 
 FLAGS = {"contract", "reassoc"}
-"""Sums may be taken in as many parallel lanes as a register has; the order is fixed when the kernel is compiled."""
+"""Sums may be taken in as many parallel lanes as a register has. The order is fixed when the kernel is compiled, if a
+loop that sums does not write: else it would depend on where the arrays lie, as code is made for arrays that overlap."""
 
 
 def logsumexp(x: Array) -> Array:
@@ -125,6 +126,7 @@ def _softmax(worker: int, workers: int, x: Array, y: Array) -> None:
         total = x.dtype.type(0)
         for c in range(x.shape[1]):
             y[m, c] = exp(x[m, c] - top)
+        for c in range(x.shape[1]):
             total += y[m, c]
         scale = x.dtype.type(1 / total)
         for c in range(x.shape[1]):

@@ -6,15 +6,18 @@ pass over a sample that the cache still holds, and never the cancelling differen
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
 from kernels.arguments import Array, check
+from kernels.calls import do
 from kernels.compilation import jit
 from kernels.threads import run, share
 
 FLAGS = {"contract", "reassoc"}
-"""Sums may be taken in as many parallel lanes as a register has; the order is fixed when the kernel is compiled."""
+"""Sums may be taken in as many parallel lanes as a register has. The order is fixed when the kernel is compiled, if a
+loop that sums does not write: else it would depend on where the arrays lie, as code is made for arrays that overlap."""
 
 # -------------------------------------------------------------------------------------------------- group normalization
 
@@ -63,7 +66,7 @@ def group_norm_grad(
     # Each sample's share in the cotangents of weight and bias, so that their sum does not depend on the threads
     gw, gb = np.empty((2, len(x), x.shape[-1]))
     run(_group_norm_grad, x.size * 0.8, g.reshape(samples.shape), samples, weight, mean, rstd, gx, gw, gb)
-    return gx.reshape(x.shape), gw.sum(axis=0).astype(x.dtype), gb.sum(axis=0).astype(x.dtype)
+    return gx.reshape(x.shape), *_summed(gw, gb, x.dtype)
 
 
 @jit(fastmath=FLAGS)
@@ -144,6 +147,7 @@ def _group_norm_grad(
             for c in range(group * size, (group + 1) * size):
                 gb[n, c] = sum_g[c]
                 gw[n, c] = sum_gx[c] * r
+            for c in range(group * size, (group + 1) * size):
                 mean_gw += weight[c] * gb[n, c] / (positions * size)
                 mean_gwx += weight[c] * gw[n, c] / (positions * size)
             for c in range(group * size, (group + 1) * size):
@@ -199,9 +203,9 @@ def layer_norm_grad(g: Array, x: Array, weight: Array, mean: Array, rstd: Array)
     for name, statistic in (("mean", mean), ("rstd", rstd)):
         _must_match("layer_norm_grad", name, statistic, x, (len(x),))
     gx = np.empty_like(x)
-    gw, gb = np.zeros((2, -(-len(x) // ROWS), x.shape[1]))
+    gw, gb = np.empty((2, -(-len(x) // ROWS), x.shape[1]))
     run(_layer_norm_grad, x.size * 0.8, g, x, weight, mean, rstd, gx, gw, gb)
-    return gx, gw.sum(axis=0).astype(x.dtype), gb.sum(axis=0).astype(x.dtype)
+    return gx, *_summed(gw, gb, x.dtype)
 
 
 @jit(fastmath=FLAGS)
@@ -241,6 +245,8 @@ def _layer_norm_grad(
     real, channels = x.dtype.type, x.shape[1]
     first, last = share(worker, workers, gw.shape[0])
     for block in range(first, last):
+        gw[block] = 0
+        gb[block] = 0
         for m in range(block * ROWS, min((block + 1) * ROWS, x.shape[0])):
             center, scale = mean[m], rstd[m]
             mean_gw = mean_gwx = 0.0
@@ -248,7 +254,8 @@ def _layer_norm_grad(
                 normal = (x[m, c] - center) * scale
                 mean_gw += g[m, c] * weight[c]
                 mean_gwx += g[m, c] * weight[c] * normal
-                gw[block, c] += g[m, c] * normal
+            for c in range(channels):
+                gw[block, c] += g[m, c] * ((x[m, c] - center) * scale)
                 gb[block, c] += g[m, c]
             shift, slope = real(mean_gw / channels), real(mean_gwx / channels)
             for c in range(channels):
@@ -256,7 +263,19 @@ def _layer_norm_grad(
                 gx[m, c] = scale * (g[m, c] * weight[c] - shift - normal * slope)
 
 
-# --------------------------------------------------------------------------------------------------------------- shapes
+# ----------------------------------------------------------------------------------------------------- sums and shapes
+
+
+def _summed(gw: Array, gb: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """The cotangents of weight and bias, of which each row of ``gw`` and ``gb`` is a share."""
+    sums = np.empty((2, gw.shape[1]), dtype)
+    do(_add_shares, gw, gb, *sums)
+    return sums[0], sums[1]
+
+
+def _add_shares(gw: Array, gb: Array, sum_gw: Array, sum_gb: Array) -> None:
+    sum_gw[...] = gw.sum(axis=0)
+    sum_gb[...] = gb.sum(axis=0)
 
 
 def _by_position(operation: str, x: Array, groups: int) -> Array:

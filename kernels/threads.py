@@ -23,6 +23,7 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numpy.typing import NDArray
 
+from kernels.calls import note
 from kernels.compilation import element_pointer, intrinsic, jit
 
 GRAIN = 5_000.0
@@ -78,6 +79,7 @@ def run(kernel: Callable[..., Any], nanoseconds: float, *args: Any) -> None:
                 worker.wake.set()
     if _launcher(kernel)(_job, workers, *args):
         raise MemoryError(f"{kernel.__name__}: no memory for its buffers")
+    note(run, kernel, nanoseconds, *args)
 
 
 @jit(inline="always")

@@ -12,12 +12,23 @@ if getattr(kernels, "MARKER", None) != "tinygen":
     )
 
 from tinygen import errors, func
-from tinygen.autograd import Tensor, detect_anomaly, grad, no_grad, primitive, tensor
+from tinygen.autograd import Tensor, detect_anomaly, grad, no_grad, primitive, replayed, tensor
 from tinygen.ops import *  # noqa: F403
 from tinygen.ops import __all__ as _operations
 
 __version__ = "0.1.0"
-__all__ = ["Tensor", "detect_anomaly", "errors", "func", "grad", "no_grad", "primitive", "tensor", *_operations]
+__all__ = [
+    "Tensor",
+    "detect_anomaly",
+    "errors",
+    "func",
+    "grad",
+    "no_grad",
+    "primitive",
+    "replayed",
+    "tensor",
+    *_operations,
+]
 
 _PACKAGES = (
     "bijections",

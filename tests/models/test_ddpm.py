@@ -193,7 +193,7 @@ def test_steps_that_the_schedule_has_not_are_refused(steps: int) -> None:
 
 def test_frequencies_of_time_are_geometric() -> None:
     t, n = 1e-6, 8
-    frequencies = time_features(np.array([t]), 2 * n, np.dtype(np.float64))[0, :n] / t  # sin(t f) is t f here
+    frequencies = time_features(np.array([t]), 2 * n)[0, :n] / t  # sin(t f) is t f here
     np.testing.assert_allclose(frequencies, 100 * 1000 ** (-np.arange(n) / n), rtol=1e-8)
 
 

@@ -112,7 +112,7 @@ def test_the_step_is_that_of_the_written_losses(seed: int, every: int) -> None:
         other.discriminator_optimizer.minimize(loss_d)
         loss_g = tg.mean(tg.softplus(-d(g(z))))
         assert parts["g_loss"] == pytest.approx(loss_g.item(), rel=1e-6)
-        assert parts["g_grad_norm"] == pytest.approx(other.generator_optimizer.minimize(loss_g), rel=1e-4)
+        assert parts["g_grad_norm"] == pytest.approx(other.generator_optimizer.minimize(loss_g).item(), rel=1e-4)
         for ours, written in zip(values(model), values(other), strict=True):
             np.testing.assert_allclose(ours, written, atol=2e-5)  # Adam's first steps amplify rounding where g ≈ 0
 

@@ -99,7 +99,7 @@ RULES = [
     (name, position)
     for name, operation in OPERATIONS.items()
     if isinstance(operation, Primitive)
-    for position in (operation._arrays if operation.joint else operation.rules)
+    for position in (operation.arrays if operation.joint else operation.rules)
 ]
 
 

@@ -1,4 +1,4 @@
-"""Context flags: whether operations record, whether their values are checked, and which module is running.
+"""Context flags: whether operations record, whether values are checked, which module runs, who notes what is called.
 
 They live in `contextvars`, so threads and asynchronous tasks do not disturb one another.
 """
@@ -6,10 +6,15 @@ They live in `contextvars`, so threads and asynchronous tasks do not disturb one
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tinygen.autograd.program import Program
 
 recording: ContextVar[bool] = ContextVar("recording", default=True)
 anomaly: ContextVar[bool] = ContextVar("anomaly", default=False)
 module_path: ContextVar[str] = ContextVar("module_path", default="")
+recorder: "ContextVar[Program | None]" = ContextVar("recorder", default=None)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.autograd.context import anomaly, module_path, recording
+from tinygen.autograd.context import anomaly, module_path, recorder, recording
 from tinygen.autograd.domain import Domain, Examples, Real, Sequence
 from tinygen.autograd.graph import Node, backpropagate, check_finite
 from tinygen.autograd.registry import register
@@ -95,7 +95,7 @@ class Primitive(Operation):
         self._joint_reads: tuple[str, ...] = ()
         self._plans: dict[tuple[int, ...], Plan] = {}
         self._defaults = tuple(p.default for p in inspect.signature(function).parameters.values())
-        self._arrays = self._positions((Real, Sequence))
+        self.arrays = self._positions((Real, Sequence))
         self._sequences = self._positions((Sequence,))
 
     def _positions(self, kinds: tuple[type, ...]) -> tuple[int, ...]:
@@ -139,11 +139,11 @@ class Primitive(Operation):
         for i in self._sequences:
             if any(isinstance(a, Tensor) for a in args[i]):
                 return self._apply(args)
-        out = self._compute(args)
+        out = self.compute(args)
         return np.asarray(out[0] if self.composition else out)
 
-    def _compute(self, args: Sequence_[Any]) -> Any:
-        """Call the function, and give errors that NumPy raises there a type and the operation's name."""
+    def compute(self, args: Sequence_[Any]) -> Any:
+        """Call the function on arrays, and give errors that NumPy raises there a type and the operation's name."""
         try:
             return self.function(*args)
         except (ValueError, IndexError, TypeError) as error:
@@ -188,7 +188,9 @@ class Primitive(Operation):
             else:
                 values.append(arg.item() if isinstance(arg, np.generic) else arg)  # NumPy scalars adopt the dtype too
         self._check_dtypes(values)
-        out, saved = self._compute(values) if self.composition else (self._compute(values), None)
+        program = recorder.get()
+        result = self.compute(values) if program is None else program.operation(self, args, values)
+        out, saved = result if self.composition else (result, None)
         if type(out) is not np.ndarray:
             out = np.asarray(out)
         origin = ""
@@ -206,7 +208,7 @@ class Primitive(Operation):
         """Refuse array arguments whose dtypes would be promoted; lists adopt the dtype of the arrays, as numbers do."""
         found: np.dtype | None = None
         listed = []
-        for i in self._arrays:
+        for i in self.arrays:
             value = values[i]
             if type(value) is np.ndarray:
                 if value.dtype is not found:
@@ -266,10 +268,10 @@ class Primitive(Operation):
         """The cotangents of the arguments at ``positions``, from the cotangent ``g`` of the value of ``node``."""
         if self.composition:
             return self._pull_composed(node, g, positions, wrap) if wrap else self._pull_joint(node, g, positions)
-        values, out = node.values, node.out
+        values, out = _kept(node)
         if wrap:
             values = _on_graph(node, wrap)
-            out = None if out is None else wrap(out, node)
+            out = None if out is None else wrap(node.out, node)
         context = (g, out, None, *values)
         pulled = {}
         for position in positions:
@@ -286,9 +288,19 @@ class Primitive(Operation):
         if self.joint is None:
             raise NoGradientError(f"{node}: no derivative rule; declare one with {self.name}.joint_vjp")
         context = dict(zip(self.parameters, node.values, strict=True))
-        context |= {"g": g, "out": node.out, "saved": node.saved, "needs": {self.parameters[i] for i in positions}}
-        gradients = self.joint(**{name: context[name] for name in self._joint_reads})
-        return {i: gradients[self.parameters[i]] for i in positions}
+        context |= {
+            "g": g.data if isinstance(g, Tensor) else g,
+            "out": node.out,
+            "saved": node.saved,
+            "needs": {self.parameters[i] for i in positions},
+        }
+        reads = {name: context[name] for name in self._joint_reads}
+        program = recorder.get()
+        if program is None:
+            gradients = self.joint(**reads)
+            return {i: gradients[self.parameters[i]] for i in positions}
+        gradients = program.rule(f"the rule of {self.name}", self.joint, reads)
+        return {i: Tensor.wrap(gradients[self.parameters[i]]) for i in positions}
 
     def _pull_composed(self, node: Node, g: Any, positions: Collection[int], wrap: Any) -> dict[int, Any]:
         """Differentiate the composition instead, which records itself."""
@@ -302,17 +314,34 @@ class Primitive(Operation):
         return {i: pulled[id(target)] for i, target in targets.items()}
 
 
+def _kept(node: Node) -> tuple[tuple, Any]:
+    """What rules read: arguments and value, arrays or, so that what rules do with them is noted, Tensors."""
+    if recorder.get() is None:
+        return node.values, node.out
+    tensors = [
+        _as_tensors(value) if position in node.primitive.arrays and not shape_only else value
+        for value, (position, shape_only) in zip(node.values, node.plan.reads, strict=True)
+    ]
+    return tuple(tensors), _as_tensors(node.out)
+
+
+def _as_tensors(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_as_tensors(v) for v in value]
+    return Tensor.wrap(value) if isinstance(value, np.ndarray) else value
+
+
 def _on_graph(node: Node, wrap: Any) -> tuple:
     """The values that a node keeps, as Tensors where they are differentiable arguments."""
-    values = list(node.values)
+    values = list(_kept(node)[0])
     at = {position: k for k, (position, shape_only) in enumerate(node.plan.reads) if not shape_only}
     for position, element, place in node.parents:
         if (k := at.get(position)) is None:
             continue
         if element is None:
-            values[k] = wrap(values[k], place)
+            values[k] = wrap(node.values[k], place)
         else:
-            values[k] = [wrap(v, place) if j == element else v for j, v in enumerate(values[k])]
+            values[k] = [wrap(node.values[k][j], place) if j == element else v for j, v in enumerate(values[k])]
     return tuple(values)
 
 

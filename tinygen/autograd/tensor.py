@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from tinygen.autograd import dispatch
+from tinygen.autograd.context import recorder
 from tinygen.autograd.graph import Node, backpropagate
 from tinygen.autograd.registry import operations as op
 from tinygen.errors import DTypeError, GraphError, ShapeError
@@ -100,6 +101,8 @@ class Tensor:
         """
         if not self.requires_grad:
             raise GraphError("backward() on a Tensor that depends on nothing with requires_grad=True")
+        if recorder.get():
+            raise GraphError("backward() in a replayed function: use grad(), or an optimizer's minimize()")
         cotangent = cotangent_for(self, grad)
         place = self.node or self
         for leaf, gradient in _owned(backpropagate([place], [cotangent], free=not retain_graph), [cotangent]):
@@ -358,6 +361,8 @@ def grad(
         if not x.requires_grad:
             raise GraphError(f"grad: input {i} does not require a gradient; make it with requires_grad=True")
     cotangents = [cotangent_for(y, g, keep_tensor=create_graph) for y, g in zip(roots, given, strict=True)]
+    if recorder.get():  # so that what rules do with them is noted
+        cotangents = [g if isinstance(g, Tensor) else Tensor.wrap(g) for g in cotangents]
     pairs = backpropagate(
         [y.node or y for y in roots], cotangents, [x.node or x for x in wanted], wrap=_place if create_graph else None
     )
@@ -386,7 +391,7 @@ def cotangent_for(y: Tensor, g: Any, keep_tensor: bool = False) -> Any:
         raise DTypeError(f"the cotangent is {g.dtype} but the output is {y.dtype}; use .astype(np.{y.dtype})")
     if not keep_tensor:
         return g.data
-    return g if g.requires_grad else Tensor(g.data.copy())  # or a recorded gradient could be the caller's own array
+    return g if g.requires_grad else Tensor(_copied(g.data))  # or a recorded gradient could be the caller's own array
 
 
 def plain_index(index: Any) -> Any:
@@ -414,12 +419,17 @@ def _owned(pairs: list[tuple[Any, Any]], cotangents: list[np.ndarray]) -> list[t
     taken = {id(g) for g in cotangents}
     owned = []
     for place, gradient in pairs:
-        array = np.asarray(gradient)
+        array = gradient.data if isinstance(gradient, Tensor) else np.asarray(gradient)
         if array.base is not None or id(array) in taken or not array.flags.owndata:
-            array = array.copy()
+            array = _copied(array)
         taken.add(id(array))
         owned.append((place, array))
     return owned
+
+
+def _copied(array: np.ndarray) -> np.ndarray:
+    program = recorder.get()
+    return array.copy() if program is None else program.copied(array)
 
 
 def _as_array(data: Any) -> np.ndarray:

@@ -175,16 +175,26 @@ class DDPM(nn.Module):
 
     def train_step(self, batch: Array, rng: np.random.Generator) -> dict[str, float]:
         """One step of Adam on a batch; the mean squared error."""
-        loss = self.loss(self.scaling(batch), rng)
-        norm = self.optimizer.minimize(loss)
-        return {"loss": loss.item(), "grad_norm": norm}
+        loss, norm = self._descend(*self._noisy(self.scaling(batch), rng))
+        return {"loss": loss.item(), "grad_norm": norm.item()}
+
+    @tg.replayed
+    def _descend(self, x: Tensor, time: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        loss = self._error(x, time, target)
+        return loss, self.optimizer.minimize(loss)
 
     def loss(self, x0: Array, rng: np.random.Generator) -> Tensor:
         """The mean squared error of the prediction for scaled data, each with a noise and a t of its own."""
+        return self._error(*self._noisy(x0, rng))
+
+    def _error(self, x: Any, time: Any, target: Any) -> Tensor:
+        return tg.mean(tg.square(self.network(x, time) - target))
+
+    def _noisy(self, x0: Array, rng: np.random.Generator) -> tuple[Array, Array, Array]:
+        """Noisy data x_t, their times t/T, and what the network should say of them."""
         t = rng.integers(1, self.schedule.steps, len(x0), endpoint=True)
         eps = rng.standard_normal(x0.shape, dtype=x0.dtype.type)
-        predicted = self.network(self.schedule.diffuse(x0, t, eps), t / self.schedule.steps)
-        return tg.mean(tg.square(predicted - self.target(x0, eps, t)))
+        return self.schedule.diffuse(x0, t, eps), t / self.schedule.steps, self.target(x0, eps, t)
 
     def target(self, x0: Array, eps: Array, t: int | Array) -> Array:
         """What the network should say."""

@@ -14,11 +14,11 @@ from tinygen.nn.init import he_normal, zeros
 Array = np.ndarray
 
 
-def time_features(time: Array, width: int, dtype: np.dtype) -> Array:
+def time_features(time: Any, width: int) -> Any:
     """Sines and cosines (Vaswani et al. 2017) of times ``(N,)`` in [0, 1], frequencies 100 to 0.1: ``(N, width)``."""
     frequencies = 100 * np.exp(-math.log(1000) * np.arange(width // 2) / (width // 2))
-    angle = time[:, None] * frequencies
-    return np.concatenate([np.sin(angle), np.cos(angle)], 1).astype(dtype)
+    angle = time[:, None] * frequencies.astype(time.dtype)
+    return tg.concatenate([tg.sin(angle), tg.cos(angle)], 1)
 
 
 class TimeMLP(nn.Module):
@@ -38,7 +38,7 @@ class TimeMLP(nn.Module):
         self.last = nn.Linear(width, size, rng, init=zeros)
 
     def forward(self, x: Any, time: Array) -> Tensor:
-        h = tg.silu(self.enter(x) + self.time(time_features(time, self.features, x.dtype)))
+        h = tg.silu(self.enter(x) + self.time(time_features(time.astype(x.dtype), self.features)))
         for layer in self.hidden:
             h = layer(h)
         return self.last(h)
@@ -115,7 +115,7 @@ class UNet(nn.Module):
             raise ShapeError(
                 f"UNet: x must be (N,H,W,C) with H and W divisible by {self.factor}, got {x.shape}; pad the images"
             )
-        t = self.time(time_features(time, self.features, x.dtype))
+        t = self.time(time_features(time.astype(x.dtype), self.features))
         h = self.first(space_to_channels(x, self.patch))
         skips = []
         for block, halve in zip(self.down, self.halve, strict=True):

@@ -55,12 +55,16 @@ class Flow(nn.Module):
 
     def train_step(self, batch: Array, rng: np.random.Generator) -> dict[str, float]:
         """One step of Adam on a batch; the mean -log p(x) in nats an example and, for images, in bits a dimension."""
-        loss = -tg.mean(self.log_prob(dequantize(batch, rng) if self.quantized else batch))
-        norm = self.optimizer.minimize(loss)
-        metrics = {"loss": loss.item(), "grad_norm": norm}
+        loss, norm = self._descend(dequantize(batch, rng) if self.quantized else batch)
+        metrics = {"loss": loss.item(), "grad_norm": norm.item()}
         if self.quantized:
             metrics["bits_per_dim"] = bits_per_dim(loss.item(), batch[0].size)
         return metrics
+
+    @tg.replayed
+    def _descend(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        loss = -tg.mean(self.log_prob(x))
+        return loss, self.optimizer.minimize(loss)
 
 
 def dequantize(x: Array, rng: np.random.Generator) -> Array:

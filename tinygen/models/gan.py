@@ -23,9 +23,9 @@ def generator_loss(fake: Tensor) -> Tensor:
     return tg.mean(tg.softplus(-fake))
 
 
-def r1_penalty(discriminator: nn.Module, x: Array) -> Tensor:
+def r1_penalty(discriminator: nn.Module, x: Array | Tensor) -> Tensor:
     """½ E‖∇ₓ D(x)‖² over real data x ``(N, ...)``, differentiable in D's parameters (Mescheder et al. 2018, eq. 9)."""
-    inputs = tg.tensor(x, requires_grad=True)
+    inputs = Tensor(x, requires_grad=True)
     gradient = tg.grad(tg.sum(discriminator(inputs)), inputs, create_graph=True)  # each row's own, for rows do not mix
     return 0.5 / len(x) * tg.sum(gradient * gradient)
 
@@ -127,24 +127,26 @@ class GAN(nn.Module):
         share that D tells apart (``accuracy``: at 1 a saturating loss would have no gradient left, at ½ D is beaten);
         and the norm of G's gradient.
         """
-        x = self.scaling(batch)
-        fake = self.generator(normal(self, (len(x), self.latent), rng))
+        penalised = bool(self.r1) and int(self.steps) % self.r1_every == 0
+        parts = self._descend(self.scaling(batch), normal(self, (len(batch), self.latent), rng), penalised)
+        self.steps += 1
+        return {name: value.item() for name, value in parts.items()}
+
+    @tg.replayed
+    def _descend(self, x: Tensor, z: Tensor, penalised: bool) -> dict[str, Tensor]:
+        fake = self.generator(z)
 
         on_real, on_fake = self.discriminator(x), self.discriminator(fake.detach())
         loss_d = discriminator_loss(on_real, on_fake)
-        parts = {"d_loss": loss_d.item(), "penalty": 0.0}
-        if self.r1 and self.steps % self.r1_every == 0:
+        penalty = tg.tensor(0.0)
+        if penalised:
             penalty = self.r1 * self.r1_every * r1_penalty(self.discriminator, x)
-            parts["penalty"] = penalty.item()
-            loss_d = loss_d + penalty
-        self.discriminator_optimizer.minimize(loss_d)
+        self.discriminator_optimizer.minimize(loss_d + penalty if penalised else loss_d)
 
         loss_g = generator_loss(self.discriminator(fake))
-        parts["g_loss"] = loss_g.item()
-        parts["g_grad_norm"] = self.generator_optimizer.minimize(loss_g)
-        parts["accuracy"] = float((np.mean(on_real.data > 0) + np.mean(on_fake.data < 0)) / 2)
-        self.steps += 1
-        return parts
+        norm = self.generator_optimizer.minimize(loss_g)
+        accuracy = (tg.mean(tg.where(on_real > 0, 1.0, 0.0)) + tg.mean(tg.where(on_fake < 0, 1.0, 0.0))) / 2
+        return {"d_loss": loss_d, "penalty": penalty, "g_loss": loss_g, "g_grad_norm": norm, "accuracy": accuracy}
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         """Generate n examples, in the units of data."""

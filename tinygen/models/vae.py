@@ -1,7 +1,7 @@
 """The autoencoder, and the variational autoencoder of Kingma and Welling (2014)."""
 
 import math
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -20,7 +20,7 @@ class Likelihood(Protocol):
     def observe(self, x: Array, rng: np.random.Generator) -> Array:
         """What is modelled of the data x."""
 
-    def log_prob(self, x: Array, decoded: Tensor) -> Tensor:
+    def log_prob(self, x: Array | Tensor, decoded: Tensor) -> Tensor:
         """The log-likelihood in nats, summed over pixels: ``(N,)``."""
 
     def mean(self, decoded: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class BernoulliLikelihood(nn.Module):
             raise DataError(f"BernoulliLikelihood: pixels are probabilities, but reach from {x.min()} to {x.max()}")
         return (rng.random(x.shape, dtype=np.float32) < x).astype(x.dtype)
 
-    def log_prob(self, x: Array, decoded: Tensor) -> Tensor:
+    def log_prob(self, x: Array | Tensor, decoded: Tensor) -> Tensor:
         """Σ xℓ - log(1 + e^ℓ), ``(N,)``."""
         return _sum_pixels(x * decoded - tg.softplus(decoded))
 
@@ -82,7 +82,7 @@ class GaussianLikelihood(nn.Module):
         """The data themselves."""
         return x
 
-    def log_prob(self, x: Array, decoded: Tensor) -> Tensor:
+    def log_prob(self, x: Array | Tensor, decoded: Tensor) -> Tensor:
         """Σ log N(x; decoded, σ²), ``(N,)``."""
         residual = (x - decoded) * tg.exp(-self.log_sigma)
         return _sum_pixels(-0.5 * residual * residual - self.log_sigma - 0.5 * math.log(2 * math.pi))
@@ -187,10 +187,12 @@ class Autoencoder(nn.Module):
 
     def train_step(self, batch: Array, rng: np.random.Generator) -> dict[str, float]:
         """One step of Adam on a batch; the mean negative log-likelihood of the reconstruction, in nats an example."""
-        x = self.likelihood.observe(batch, rng)
+        return {name: value.item() for name, value in self._descend(self.likelihood.observe(batch, rng)).items()}
+
+    @tg.replayed
+    def _descend(self, x: Tensor) -> dict[str, Tensor]:
         loss = -tg.mean(self.likelihood.log_prob(x, self.decoder(self.encoder(x))))
-        norm = self.optimizer.minimize(loss)
-        return {"loss": loss.item(), "grad_norm": norm}
+        return {"loss": loss, "grad_norm": self.optimizer.minimize(loss)}
 
     def encode(self, x: Array) -> Array:
         """The codes ``(N, latent)`` of data; for a `VAE`, the means of their posteriors."""
@@ -237,10 +239,14 @@ class VAE(Autoencoder):
 
     def train_step(self, batch: Array, rng: np.random.Generator) -> dict[str, float]:
         """One step of Adam on a batch; the mean negative ELBO and its two parts, in nats an example."""
-        log_likelihood, kl = (tg.mean(term) for term in self.terms(batch, rng))
+        return {name: value.item() for name, value in self._descend(*self._drawn(batch, rng)).items()}
+
+    @tg.replayed
+    def _descend(self, x: Tensor, eps: Tensor) -> dict[str, Tensor]:
+        log_likelihood, kl = (tg.mean(term) for term in self._terms(x, eps))
         loss = kl - log_likelihood
         norm = self.optimizer.minimize(loss)
-        return {"loss": loss.item(), "reconstruction": -log_likelihood.item(), "kl": kl.item(), "grad_norm": norm}
+        return {"loss": loss, "reconstruction": -log_likelihood, "kl": kl, "grad_norm": norm}
 
     def elbo(self, x: Array, rng: np.random.Generator) -> Tensor:
         """A lower bound of log p(x) in nats, ``(N,)``, unbiased from one draw of z: differentiable."""
@@ -249,9 +255,15 @@ class VAE(Autoencoder):
 
     def terms(self, x: Array, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """The parts of the ELBO, each ``(N,)``: log p(x | z) at one z drawn from q(z | x), and the KL."""
-        x = self.likelihood.observe(x, rng)
+        return self._terms(*self._drawn(x, rng))
+
+    def _drawn(self, x: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+        """What is modelled of the data, and the noise ε of z."""
+        return self.likelihood.observe(x, rng), normal(self, (len(x), self.latent), rng)
+
+    def _terms(self, x: Any, eps: Any) -> tuple[Tensor, Tensor]:
         mean, log_var = self.posterior(x)
-        z = mean + tg.exp(0.5 * log_var) * rng.standard_normal(mean.shape, dtype=mean.dtype.type)
+        z = mean + tg.exp(0.5 * log_var) * eps
         return self.likelihood.log_prob(x, self.decoder(z)), kl_to_prior(mean, log_var)
 
     def posterior(self, x: Array) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tinygen import ops
-from tinygen.autograd import Tensor
+from tinygen.autograd import Tensor, effect
 from tinygen.nn.module import Module, Parameter
 
 
@@ -54,10 +54,12 @@ class BatchNorm(Module):
         mean = ops.mean(x, axes)
         centred = x - mean
         var = ops.mean(centred * centred, axes)
-        count = x.size // x.shape[-1]
-        self.running_mean += self.momentum * (mean.data - self.running_mean)
-        self.running_var += self.momentum * (var.data * (count / max(count - 1, 1)) - self.running_var)
+        effect(self._follow, mean, var, x.size // x.shape[-1])
         return centred * (self.weight / ops.sqrt(var + self.eps)) + self.bias
+
+    def _follow(self, mean: np.ndarray, var: np.ndarray, count: int) -> None:
+        self.running_mean += self.momentum * (mean - self.running_mean)
+        self.running_var += self.momentum * (var * (count / max(count - 1, 1)) - self.running_var)
 
 
 class Dropout(Module):

@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 import kernels
+from kernels.calls import contiguous
 from tinygen.autograd import Real, primitive
 from tinygen.autograd.domain import Axis, Choice
 from tinygen.errors import DTypeError
@@ -124,7 +125,7 @@ def _softplus_vjp(g, saved):
 
 def _by_rows(kernel, axis, *arrays):
     """Run a kernel for matrices along any one axis of arrays."""
-    moved = [np.moveaxis(a, axis, -1) for a in arrays]
+    moved = [contiguous(np.moveaxis(a, axis, -1)) for a in arrays]
     rows = kernel(*[m.reshape(math.prod(m.shape[:-1]), m.shape[-1]) for m in moved])
     return np.moveaxis(rows.reshape(moved[0].shape), -1, axis)
 

@@ -3,22 +3,37 @@
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
+from kernels.calls import do
 from tinygen.autograd import Real, composite, primitive
 from tinygen.autograd.domain import Choice, Examples, Index
 from tinygen.autograd.tensor import plain_index
 from tinygen.errors import DTypeError, ShapeError
 
 
-def _picks_once(index):
-    """Whether an index certainly picks no element twice, so that values can be assigned instead of added."""
-    parts = index if isinstance(index, tuple) else (index,)
-    arrays = [
+def _parts(index):
+    return index if isinstance(index, tuple) else (index,)
+
+
+def _arrays_in(index):
+    """The arrays in an index; without any, it picks a view. A single truth value counts as an array."""
+    return [
         np.asarray(part)
-        for part in parts
+        for part in _parts(index)
         if not (part is None or part is Ellipsis or isinstance(part, int | np.integer | slice))
+        or isinstance(part, bool)
     ]
+
+
+def _view(x, index):
+    """``x[index]``, also of a single element, for an index without arrays."""
+    parts = _parts(index)
+    return x[parts] if any(part is Ellipsis for part in parts) else x[(*parts, ...)]
+
+
+def _picks_once(arrays):
+    """Whether an index with these arrays certainly picks no element twice: values can be assigned, and not added."""
     if len(arrays) != 1:
-        return not arrays
+        return False
     (array,) = arrays
     return array.dtype == bool or (array.min(initial=0) >= 0 and np.unique(array).size == array.size)
 
@@ -68,7 +83,10 @@ def scatter(values, index, shape):
     values = np.asarray(values)
     out = np.zeros(shape, values.dtype)
     try:
-        if _picks_once(index):
+        arrays = _arrays_in(index)
+        if not arrays:
+            do(np.copyto, _view(out, index), values)
+        elif _picks_once(arrays):
             out[index] = values
         else:
             np.add.at(out, index, values)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 import kernels
+from kernels.calls import contiguous
 from tinygen.autograd import Real, primitive
 from tinygen.autograd.domain import Choice
 from tinygen.errors import ShapeError
@@ -81,4 +82,4 @@ def _linear_vjp(g, saved, x, w, activation, alpha, needs):
 
 def _rows(x):
     """``(..., C)`` as a matrix; -1 would not do, for C may be 0."""
-    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    return contiguous(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])

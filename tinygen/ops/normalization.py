@@ -3,6 +3,7 @@
 import numpy as np
 
 import kernels
+from kernels.calls import contiguous
 from tinygen.autograd import Real, primitive
 from tinygen.autograd.domain import Choice
 from tinygen.errors import ShapeError
@@ -91,12 +92,14 @@ def layer_norm(x, weight, bias, eps=1e-5):
         raise ShapeError(
             f"layer_norm: x is (...,C)={x.shape}, weight {np.shape(weight)}, bias {np.shape(bias)}; both must be (C,)"
         )
-    y, mean, rstd = kernels.layer_norm(x.reshape(-1, x.shape[-1]), weight, bias, eps)
+    y, mean, rstd = kernels.layer_norm(contiguous(x).reshape(-1, x.shape[-1]), weight, bias, eps)
     return y.reshape(x.shape), (mean, rstd)
 
 
 @layer_norm.joint_vjp
 def _layer_norm_vjp(g, saved, x, weight):
     width = x.shape[-1]
-    gx, gw, gb = kernels.layer_norm_grad(g.reshape(-1, width), x.reshape(-1, width), weight, *saved)
+    gx, gw, gb = kernels.layer_norm_grad(
+        contiguous(g).reshape(-1, width), contiguous(x).reshape(-1, width), weight, *saved
+    )
     return {"x": gx.reshape(x.shape), "weight": gw, "bias": gb}

@@ -1,12 +1,12 @@
 """Optimizers. They write parameters in place, and leave alone those that no gradient has reached."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 import kernels
-from tinygen.autograd import Tensor, grad
+from tinygen.autograd import Tensor, effect, grad
 from tinygen.errors import NonFiniteError
 from tinygen.nn import Parameter
 from tinygen.nn.module import check_state
@@ -32,6 +32,11 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
         for g in gradients:
             g *= max_norm / norm
     return norm
+
+
+def _check_finite(loss: np.ndarray) -> None:
+    if not math.isfinite(loss.item()):
+        raise NonFiniteError(f"the loss is {loss.item()}")
 
 
 class Optimizer:
@@ -61,22 +66,26 @@ class Optimizer:
         """What is trained."""
         return self.flat.parameters
 
-    def minimize(self, loss: Tensor) -> float:
+    def minimize(self, loss: Tensor) -> Tensor:
         """Take one step down the gradient of ``loss``, a single number.
 
         Returns the norm of the gradient before clipping. Only gradients of this optimizer's parameters are computed.
+        May be used in a `replayed` function.
 
         Raises
         ------
         NonFiniteError : the loss or the gradient is not finite; no parameter has changed then
         """
-        if not math.isfinite(loss.item()):
-            raise NonFiniteError(f"the loss is {loss.item()}")
-        for p, gradient in zip(self.parameters, grad(loss, self.parameters, allow_unused=True), strict=True):
-            p.grad = gradient
-        norm = clip_grad_norm(self.parameters, self.max_norm)
+        norm = np.zeros(())
+        effect(_check_finite, loss)
+        effect(self._descend, grad(loss, self.parameters, allow_unused=True), norm)
+        return Tensor.wrap(norm)
+
+    def _descend(self, gradients: Sequence[np.ndarray | None], norm: np.ndarray) -> None:
+        for p, gradient in zip(self.parameters, gradients, strict=True):
+            p.grad = None if gradient is None else Tensor.wrap(gradient)
+        norm[...] = clip_grad_norm(self.parameters, self.max_norm)
         self.step()
-        return norm
 
     def zero_grad(self) -> None:
         """Forget the gradients."""

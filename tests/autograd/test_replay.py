@@ -1,0 +1,243 @@
+"""What is replayed does the same as what is called: every operation, gradients of both orders, models in training."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tinygen as tg
+from tinygen import nn, optim
+from tinygen.autograd import Primitive, effect, operations, program
+from tinygen.errors import GraphError, NonFiniteError
+from tinygen.testing import arguments, bind, rngs
+
+OPERATIONS = {n: o for n, o in operations.all().items() if not isinstance(o, Primitive) or o.rules or o.joint}
+
+
+def bits(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [bits(v) for v in value]
+    return None if value is None else (value.shape, value.dtype, value.data.tobytes())
+
+
+def thrice(f: Callable, draw: Callable[[], list[np.ndarray]]) -> None:
+    """Three calls of a replayed function, the last of which is replayed, give the bits of the function itself."""
+    again = tg.replayed(f)
+    for _ in range(3):
+        xs = draw()
+        expected = bits(f(*[tg.Tensor(x.copy()) for x in xs]))
+        assert bits(again(*xs)) == expected
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@settings(max_examples=8)
+@given(data=st.data(), rng=rngs())
+def test_every_operation_and_its_gradients(name: str, data: st.DataObject, rng: np.random.Generator) -> None:
+    """The arguments move a little from call to call, and those that need no gradient do too."""
+    f, xs = bind(OPERATIONS[name], data.draw(arguments(OPERATIONS[name])))
+    wanted = data.draw(st.lists(st.sampled_from(range(len(xs))), unique=True))
+    order, strided = data.draw(st.integers(1, 2)), data.draw(st.booleans())
+
+    def value_and_gradients(*args: tg.Tensor) -> list:
+        inputs = [tg.Tensor(a.data, requires_grad=i in wanted) for i, a in enumerate(args[: len(xs)])]
+        # Every second element of a larger array: what needs contiguous arrays copies it.
+        places = [tg.stack([t, -t], -1)[..., 0] for t in inputs] if strided else inputs
+        y, leaves = f(*places), [inputs[i] for i in wanted]
+        if not leaves or not y.requires_grad:
+            return [y]
+        first = tg.grad(y, leaves, args[-1], create_graph=order == 2, allow_unused=True)
+        if order == 1:
+            return [y, first]
+        curved = [g for g in first if g is not None and g.requires_grad]
+        weights = [g.detach() * 0.5 for g in curved]
+        return [y, first, tg.grad(curved, leaves, weights, allow_unused=True) if curved else None]
+
+    u = rng.standard_normal(np.shape(f(*xs)))
+
+    def draw() -> list[np.ndarray]:
+        moved = [np.asarray(x + 1e-6 * rng.uniform(-1, 1, x.shape)) for x in xs]
+        return [*moved, np.asarray(rng.standard_normal(u.shape))]
+
+    thrice(value_and_gradients, draw)
+
+
+# ------------------------------------------------------------------------------------------------------------- training
+
+
+def copies(rng: np.random.Generator) -> list:
+    """The same small network and optimizer twice."""
+    state = rng.bit_generator.state
+    made = []
+    for _ in range(2):
+        rng.bit_generator.state = state
+        net = nn.Sequential(nn.Linear(3, 4, rng), nn.BatchNorm(4), tg.relu, nn.Linear(4, 2, rng, activation="silu"))
+        made.append((net, optim.Adam(net.parameters(), 0.01, max_norm=0.5)))
+    return made
+
+
+def weights(net: nn.Module) -> list:
+    return [(name, a.tobytes()) for name, a in net.state_dict().items()]
+
+
+@settings(max_examples=5)
+@given(rng=rngs())
+def test_training_with_two_updates_has_the_same_bits(rng: np.random.Generator) -> None:
+    """The second loss of a step sees the weights that the first has led to; buffers follow by an effect."""
+    (net, optimizer), (usual, usual_optimizer) = copies(rng)
+
+    def step(net: nn.Module, optimizer: optim.Optimizer, x: tg.Tensor, double: bool) -> tuple:
+        h = net(x)
+        loss = tg.mean(tg.square(h))
+        norm = optimizer.minimize(loss)
+        return loss, norm, optimizer.minimize(tg.mean(h * net(x))) if double else None
+
+    again = tg.replayed(lambda x, double: step(net, optimizer, x, double))
+    for k in range(8):
+        x = rng.standard_normal((5, 3)).astype(np.float32)
+        optimizer.lr_scale = usual_optimizer.lr_scale = 1 / (1 + k)
+        expected = step(usual, usual_optimizer, tg.Tensor(x), k % 2 == 0)
+        assert bits(again(x, k % 2 == 0)) == bits(expected)
+        assert weights(net) == weights(usual)
+    assert optimizer.steps.tolist() == [12] * len(optimizer.steps)
+
+
+@settings(max_examples=5)
+@given(rng=rngs())
+def test_what_was_recorded_is_told_apart(rng: np.random.Generator) -> None:
+    """By shape, dtype, option, evaluation mode and no_grad; and it is forgotten if a parameter has another array."""
+    net = nn.Sequential(nn.BatchNorm(2))
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            self.net, self.factor = net, nn.Parameter(np.ones(2, np.float32))
+
+        @tg.replayed
+        def __call__(self, x: tg.Tensor, power: int) -> tg.Tensor:
+            return self.net(x) * self.factor**power
+
+    model = Scaled()
+    for k in range(24):
+        x = rng.standard_normal((3 + k % 2, 2)).astype(np.float32)
+        if k == 12:
+            model.factor.data = 3 * model.factor.data
+        model.train(k % 4 < 2)
+        running = net.state_dict()
+        found = model(x, 1 + k // 8)
+        net.load_state_dict(running)
+        assert bits(found) == bits(Scaled.__call__.function(model, tg.Tensor(x), 1 + k // 8))
+        with tg.no_grad():
+            assert not model(x, 1).requires_grad
+
+
+# ------------------------------------------------------------------------------------------------------------- mistakes
+
+
+def called_twice(f: Callable, *xs: np.ndarray) -> None:
+    again = tg.replayed(f)
+    for _ in range(2):
+        again(*xs)
+
+
+X = np.array([1.0, 2.0])
+DRAWS = np.random.default_rng(0)
+
+DIFFERENT = {
+    "random numbers": (lambda x: x + DRAWS.standard_normal(2), r"add was given .*<constant float64 \(2,\)>"),
+    "a number that was read": (lambda x: x * float(DRAWS.random()), "multiply was given"),
+    "other operations": (lambda x: x if DRAWS.integers(1 << 30) % 2**20 == 7 else x + DRAWS.random(2), "add"),
+    "a result that is no Tensor": (lambda x: (x, DRAWS.random()), "return was given"),
+}
+
+
+@pytest.mark.parametrize(("f", "text"), DIFFERENT.values(), ids=DIFFERENT)
+def test_functions_that_change_are_refused(f: Callable, text: str) -> None:
+    with pytest.raises(GraphError, match=text):
+        called_twice(f, X)
+
+
+def test_backward_is_refused() -> None:
+    w = tg.tensor(2.0, requires_grad=True)
+    with pytest.raises(GraphError, match="use grad"):
+        called_twice(lambda x: (x.astype(np.float32) * w).sum().backward(), X)
+
+
+def test_a_loss_that_is_not_finite_leaves_the_parameters() -> None:
+    p = nn.Parameter(np.ones(2))
+    optimizer = optim.SGD([p], 0.1)
+    step = tg.replayed(lambda x: optimizer.minimize(tg.sum(p * x)))
+    for _ in range(3):
+        step(X)
+    before = p.data.copy()
+    with pytest.raises(NonFiniteError):
+        step(np.array([np.nan, 1.0]))
+    assert np.array_equal(p.data, before)
+    step(X)
+    assert np.allclose(p.data, before - 0.1 * X)
+
+
+def test_results_and_arguments_are_the_callers_own() -> None:
+    double = tg.replayed(lambda x: {"twice": x + x, "same": x})
+    x = X.copy()
+    for _ in range(3):
+        first = double(x)
+        first["same"].data[...] = 0
+        second = double(x)
+        assert np.array_equal(second["same"].data, X) and np.array_equal(second["twice"].data, 2 * X)
+        assert np.array_equal(x, X) and not np.may_share_memory(second["same"].data, x)
+
+
+def test_large_functions_are_called_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "LIMIT", 100)
+    calls = []
+
+    @tg.replayed
+    def f(x: tg.Tensor) -> tg.Tensor:
+        calls.append(x)
+        return tg.sum(x * x)
+
+    for k in range(4):
+        assert f(np.full(50, k)).item() == 50 * k * k
+    assert len(calls) == 4
+
+
+def test_anomalies_are_looked_for_in_every_call() -> None:
+    log = tg.replayed(tg.log)
+    for _ in range(3):
+        log(X)
+    with tg.detect_anomaly(), np.errstate(divide="ignore"), pytest.raises(NonFiniteError, match="log"):
+        log(0 * X)
+
+
+def test_effects_run_where_they_stand() -> None:
+    seen = []
+
+    @tg.replayed
+    def f(x: tg.Tensor) -> tg.Tensor:
+        y = x * x
+        effect(lambda arrays: seen.append(float(arrays[0].sum())), [y])
+        return y + 1
+
+    for k in range(5):
+        f(np.full(2, float(k)))
+    assert seen == [2.0 * k * k for k in range(5)]
+
+
+def test_threads_wait_for_each_other() -> None:
+    f = tg.replayed(lambda x: tg.cumsum(x * x))
+    wrong = []
+
+    def work(k: int) -> None:
+        for _ in range(200):
+            x = np.full(100, float(k))
+            wrong.extend([] if np.array_equal(f(x).data, np.cumsum(x * x)) else [k])
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
