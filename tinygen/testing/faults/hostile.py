@@ -117,7 +117,7 @@ CORPUS = (
     Hostile(
         "scales from e⁻⁵ to e⁵",
         lambda rng: Steep(bijections.coupling(rng).w, lambda s: s.sum(axis=1)),
-        bijections.examples(),
+        bijections.EXAMPLES,
         bijections.CHECKERS,
     ),
     Hostile(
