@@ -1,14 +1,20 @@
-"""Every planted fault is caught, its correct neighbour passes, and nothing that is right but hostile is rejected."""
+"""Every planted fault is caught, its correct neighbour passes, and nothing that is right but hostile is rejected.
+
+What is right must be judged, too: on at least half of the examples, or a pass would say nothing.
+"""
 
 import pytest
 
 from tinygen.testing.faults import FAULTS, Fault
 from tinygen.testing.faults.hostile import CORPUS, Hostile
-from tinygen.testing.kill_matrix import kill_matrix, rejects
+from tinygen.testing.kill_matrix import kill_matrix, search
 
 CAUGHT = [(fault, name) for fault in FAULTS for name in fault.caught_by]
 RIGHT = [(fault, name) for fault in FAULTS for name in fault.checkers]
 HOSTILE = [(h, name) for h in CORPUS for name in h.checkers]
+
+# 1e8 + x is rounded to multiples of 1.5e-8, far more than the value that is left shows: remainders of steps are noise.
+OPEN = {("digits lost to 1e8", "check_taylor")}
 
 
 def named(case: object) -> str:
@@ -24,17 +30,21 @@ def test_the_numbers_are_complete() -> None:
 def test_fault_is_caught(fault: Fault, name: str) -> None:
     """By a derandomised test of 100 examples, and from another seed."""
     check = fault.checkers[name]
-    assert rejects(lambda example, rng: check(fault.subject(True), example, rng), fault.examples)
+    assert search(lambda example, rng: check(fault.subject(True), example, rng), fault.examples).rejected
     assert kill_matrix({name: check}, faults=[fault], seeds=1, examples=20)[fault.title, name].caught
 
 
 @pytest.mark.parametrize(("fault", "name"), RIGHT, ids=named)
 def test_neighbour_passes(fault: Fault, name: str) -> None:
     check = fault.checkers[name]
-    assert not rejects(lambda example, rng: check(fault.subject(False), example, rng), fault.examples, examples=15)
+    found = search(lambda example, rng: check(fault.subject(False), example, rng), fault.examples, examples=15)
+    assert not found.rejected
+    assert found.judged >= 0.5
 
 
 @pytest.mark.parametrize(("h", "name"), HOSTILE, ids=named)
 def test_hostile_code_passes(h: Hostile, name: str) -> None:
     check = h.checkers[name]
-    assert not rejects(lambda example, rng: check(h.subject, example, rng), h.examples, examples=15)
+    found = search(lambda example, rng: check(h.subject, example, rng), h.examples, examples=15)
+    assert not found.rejected
+    assert (found.judged < 0.5) == ((h.title, name) in OPEN)

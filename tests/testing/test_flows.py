@@ -1,11 +1,13 @@
-"""The checkers of bijections and autoregressive functions reject planted faults, and accept a neighbour of each."""
+"""The checkers of bijections and autoregressive functions: what is wrong is told, and what cannot be judged.
+
+The planted faults are run in test_faults.py.
+"""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygen as tg
@@ -18,35 +20,11 @@ from tinygen.testing import (
     rngs,
 )
 from tinygen.testing.faults.base import Fault
-from tinygen.testing.faults.bijections import FAULTS, Coupling, coupling, made
+from tinygen.testing.faults.bijections import FAULTS, ZERO_INITIALISED, Coupling, coupling, made
 
 Pair = tuple[np.ndarray, np.ndarray]
 W = np.random.default_rng(3).uniform(0.3, 1, (2, 4))
 X = np.array([[-1.5, 0.5, 2.0, -3.0], [1.0, -0.25, -0.75, 1.25]])
-
-
-def run(fault: Fault, faulty: bool, example: Any, rng: np.random.Generator) -> None:
-    (checker,) = fault.caught_by
-    fault.checkers[checker](fault.subject(faulty), example, rng)
-
-
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.title)
-def test_planted_faults_are_caught(fault: Fault) -> None:
-    @settings(max_examples=100, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
-    @given(fault.examples, rngs())
-    def test(example: Any, rng: np.random.Generator) -> None:
-        run(fault, True, example, rng)
-
-    with pytest.raises(BijectionError):
-        test()
-
-
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.title)
-@mostly_conclusive
-@settings(max_examples=20)
-@given(data=st.data(), rng=rngs())
-def test_their_neighbours_pass(fault: Fault, data: st.DataObject, rng: np.random.Generator) -> None:
-    run(fault, False, data.draw(fault.examples), rng)
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.number in (22, 23, 24)], ids=lambda f: f.title)
@@ -58,9 +36,10 @@ def test_the_identity_hides_faults_and_is_inconclusive(fault: Fault) -> None:
         def choice(self, values: list, shape: tuple) -> np.ndarray:
             return np.ones(shape)
 
+    source = ZERO_INITIALISED.astype(np.float64) if fault.number == 23 else Zeros()
     for faulty in (True, False):
         with pytest.raises(Inconclusive, match="other parameters"):
-            check_bijection(fault.subject(faulty)(Zeros()), X)
+            check_bijection(fault.subject(faulty)(source), X)
 
 
 @settings(max_examples=15)

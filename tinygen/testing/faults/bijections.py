@@ -1,6 +1,6 @@
-"""Faults of bijections and autoregressive functions, in NumPy; parameters come with each example."""
+"""Faults of bijections and autoregressive functions; parameters come with each example."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,7 +10,9 @@ from hypothesis.strategies import SearchStrategy
 
 from tinygen.testing.autoregressive import check_autoregressive
 from tinygen.testing.faults.base import Checker, Fault
+from tinygen.testing.faults.spline import Spline
 from tinygen.testing.flows import check_bijection
+from tinygen.testing.modules import affine_coupling, parameters
 from tinygen.testing.strategies import arrays, rngs
 
 Array = np.ndarray
@@ -19,27 +21,32 @@ DIM = 4
 
 
 class Example(NamedTuple):
-    """A generator that draws the parameters, and a batch of points."""
+    """What the bijection is made from, a generator that draws the parameters or a module, and a batch of points."""
 
-    rng: np.random.Generator
+    source: Any
     x: Array
 
 
 CHECKERS: dict[str, Checker] = {
-    "check_bijection": lambda make, example, rng: check_bijection(make(example.rng), example.x, rng=rng),
+    "check_bijection": lambda make, example, rng: check_bijection(make(example.source), example.x, rng=rng),
 }
 AUTOREGRESSIVE: dict[str, Checker] = {
     "check_autoregressive": lambda make, example, rng: check_autoregressive(
-        make(example.rng), example.x, range(DIM), rng=rng
+        make(example.source), example.x, range(DIM), rng=rng
     ),
 }
 
 
-def examples(reach: float = 3.0) -> SearchStrategy[Example]:
+def examples(source: SearchStrategy, reach: float = 3.0) -> SearchStrategy[Example]:
     """Points with entries of both signs, whose tails are as likely as their middle."""
     return st.builds(
-        Example, rngs(), arrays(np.float64, st.tuples(st.integers(1, 3), st.just(DIM)), domain=(-reach, reach))
+        Example,
+        source,
+        arrays(np.float64, st.tuples(st.integers(1, 3), st.just(DIM)), domain=(-reach, reach)),
     )
+
+
+EXAMPLES = examples(rngs())
 
 
 # ----------------------------------------------------------------------------------------------------------- couplings
@@ -77,6 +84,27 @@ class Coupling:
 def coupling(rng: np.random.Generator, log_det: Callable[[Array], Array] = lambda s: s.sum(axis=1)) -> Coupling:
     """A coupling with weights away from zero."""
     return Coupling(rng.uniform(0.3, 1, (DIM // 2, DIM)) * rng.choice([-1, 1], (DIM // 2, DIM)), log_det)
+
+
+@dataclass
+class WithoutLogDet:
+    """A bijection that takes its log-determinants for zero, as those of an identity are."""
+
+    inner: Any
+
+    def forward(self, x: Array) -> Pair:
+        """To z."""
+        z, log_det = self.inner.forward(x)
+        return z, 0 * log_det
+
+    def inverse(self, z: Array) -> Pair:
+        """To x."""
+        x, log_det = self.inner.inverse(z)
+        return x, 0 * log_det
+
+
+ZERO_INITIALISED = affine_coupling(DIM, np.random.default_rng(0))
+"""A coupling as training begins, an identity: the last layer of its network is zero."""
 
 
 class Reversal:
@@ -153,57 +181,6 @@ class SignedLogarithm:
         return self.size(x), (np.abs(z) - np.log(self.rate)).sum(axis=1)
 
 
-class Spline:
-    """A monotone quadratic spline of every entry (Müller et al. 2019), with straight tails beyond -2 and 2.
-
-    In bin k, where x = x_k + ξ w, the slope is d_k + ξ (d_{k+1} - d_k).
-
-    Attributes
-    ----------
-    wraps : in the log-determinant, the index of the slope after the last bin wraps around to the first
-    flat_tails : the log-determinant takes the tails' slope for one
-    """
-
-    def __init__(self, rng: np.random.Generator, *, wraps: bool = False, flat_tails: bool = False) -> None:
-        self.bins = 5
-        widths = rng.uniform(0.5, 1.5, self.bins)
-        self.x = np.append(0, np.cumsum(widths)) * (4 / widths.sum()) - 2
-        self.d = np.append(rng.uniform(0.4, 2, self.bins), 2.5)
-        rises = np.diff(self.x) * (self.d[:-1] + self.d[1:]) / 2
-        self.y = np.append(0, np.cumsum(rises)) - 2
-        self.slopes = self.bins if wraps else self.bins + 1
-        self.flat_tails = flat_tails
-
-    def bin_of(self, knots: Array, place: Array) -> Array:
-        """The bins of places within the knots."""
-        return np.clip(np.searchsorted(knots, place) - 1, 0, self.bins - 1)
-
-    def forward(self, x: Array) -> Pair:
-        """To z."""
-        inside = np.clip(x, self.x[0], self.x[-1])
-        k = self.bin_of(self.x, inside)
-        width, bend = np.diff(self.x)[k], np.diff(self.d)[k]
-        xi = (inside - self.x[k]) / width
-        z = self.y[k] + width * xi * (self.d[k] + xi * bend / 2) + (self.d[k] + xi * bend) * (x - inside)
-        return z, self.log_det(k, xi, x == inside)
-
-    def inverse(self, z: Array) -> Pair:
-        """To x."""
-        inside = np.clip(z, self.y[0], self.y[-1])
-        k = self.bin_of(self.y, inside)
-        width, bend = np.diff(self.x)[k], np.diff(self.d)[k]
-        rise = (inside - self.y[k]) / width
-        xi = 2 * rise / (self.d[k] + np.sqrt(self.d[k] ** 2 + 2 * bend * rise))  # of two roots, the one without 0/0
-        x = self.x[k] + width * xi + (z - inside) / (self.d[k] + xi * bend)
-        return x, -self.log_det(k, xi, z == inside)
-
-    def log_det(self, k: Array, xi: Array, within: Array) -> Array:
-        """The sum of the slopes' logarithms."""
-        after = self.d[(k + 1) % self.slopes]
-        logs = np.log(self.d[k] + xi * (after - self.d[k]))
-        return np.where(within | (not self.flat_tails), logs, 0).sum(axis=1)
-
-
 @dataclass
 class Centred(Coupling):
     """A coupling whose network sees the first half less a mean: of the batch, or a running one.
@@ -236,93 +213,65 @@ def made(rng: np.random.Generator, last: Callable[[Array, Array], Array]) -> Cal
     return lambda x: np.tanh(x @ w1) @ w2
 
 
+def _fault(
+    number: int,
+    title: str,
+    subject: Callable[[bool], Any],
+    drawn: SearchStrategy[Example] = EXAMPLES,
+    checkers: Mapping[str, Checker] = CHECKERS,
+) -> Fault:
+    return Fault(number, title, subject, drawn, checkers, tuple(checkers))
+
+
 FAULTS = (
-    Fault(
+    _fault(
         22,
         "log-det sign flipped in both directions",
         lambda faulty: lambda rng: coupling(rng, lambda s: (-s if faulty else s).sum(axis=1)),
-        examples(),
-        CHECKERS,
-        ("check_bijection",),
     ),
-    Fault(
+    _fault(
         23,
         "log-det zero, which identity initialisation hides",
-        lambda faulty: lambda rng: coupling(rng, lambda s: (0 * s if faulty else s).sum(axis=1)),
-        examples(),
-        CHECKERS,
-        ("check_bijection",),
+        lambda faulty: WithoutLogDet if faulty else lambda module: module,
+        examples(parameters(ZERO_INITIALISED)),
     ),
-    Fault(
+    _fault(
         24,
         "coupling's log-det omits one dimension",
         lambda faulty: lambda rng: coupling(rng, lambda s: (s[:, :-1] if faulty else s).sum(axis=1)),
-        examples(),
-        CHECKERS,
-        ("check_bijection",),
     ),
-    Fault(
+    _fault(
         25,
         "inverse right only for x > 0",
         lambda faulty: lambda rng: SignedLogarithm(rng, np.abs if faulty else np.positive),
-        examples(),
-        CHECKERS,
-        ("check_bijection",),
     ),
-    Fault(
+    _fault(
         26,
         "spline's log-det wrong in its last bin",
         lambda faulty: lambda rng: Spline(rng, wraps=faulty),
-        examples(reach=2.0),
-        CHECKERS,
-        ("check_bijection",),
+        examples(rngs(), reach=2.0),
     ),
-    Fault(
-        26,
-        "spline's log-det wrong in its tails",
-        lambda faulty: lambda rng: Spline(rng, flat_tails=faulty),
-        examples(),
-        CHECKERS,
-        ("check_bijection",),
-    ),
-    Fault(
+    _fault(26, "spline's log-det wrong in its tails", lambda faulty: lambda rng: Spline(rng, flat_tails=faulty)),
+    _fault(
         27,
         "MADE's mask off by one",
         lambda faulty: lambda rng: made(rng, np.greater_equal if faulty else np.greater),
-        examples(),
-        AUTOREGRESSIVE,
-        ("check_autoregressive",),
+        checkers=AUTOREGRESSIVE,
     ),
-    Fault(
-        28,
-        "batch statistics leak between rows",
-        lambda faulty: lambda rng: centred(rng, of_the_batch=faulty),
-        examples(),
-        CHECKERS,
-        ("check_bijection",),
-    ),
-    Fault(
+    _fault(28, "batch statistics leak between rows", lambda faulty: lambda rng: centred(rng, of_the_batch=faulty)),
+    _fault(
         29,
         "composition adds log-dets at wrong points",
         lambda faulty: lambda rng: Composition(rng, at_the_start=faulty),
-        examples(),
-        CHECKERS,
-        ("check_bijection",),
     ),
-    Fault(
+    _fault(
         30,
         "cached inverse returns a stale x for the same shape",
         lambda faulty: lambda rng: Cached(rng, (lambda z: z.shape) if faulty else (lambda z: z.tobytes())),
-        examples(),
-        CHECKERS,
-        ("check_bijection",),
     ),
-    Fault(
+    _fault(
         30,
         "cached inverse returns a stale x for the same array, overwritten",
         lambda faulty: lambda rng: Cached(rng, id if faulty else (lambda z: z.tobytes())),
-        examples(),
-        CHECKERS,
-        ("check_bijection",),
     ),
 )

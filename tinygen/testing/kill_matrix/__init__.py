@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
-from hypothesis.errors import Unsatisfiable
+from hypothesis.errors import Flaky, Unsatisfiable, UnsatisfiedAssumption
 from hypothesis.strategies import SearchStrategy
 
 from tinygen.testing.faults import FAULTS, Checker, Fault
@@ -18,15 +18,39 @@ Check = Callable[[Any, np.random.Generator], None]
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What a hypothesis test came to.
+
+    Attributes
+    ----------
+    rejected : whether the checker rejected an example, which ends the test
+    judged : the share of the examples drawn on which the checker had a verdict. Hypothesis counts these alone, and
+        draws others in place of the rest.
+    """
+
+    rejected: bool
+    judged: float
+
+
+@dataclass(frozen=True)
 class Tally:
-    """On how many seeds a checker rejected the fault, and, of these, on how many its correct neighbour too."""
+    """The outcomes over all seeds.
+
+    Attributes
+    ----------
+    caught : on how many seeds the checker rejected the fault
+    false_alarms : on how many it rejected the fault's correct neighbour
+    judged : the share of the neighbour's examples on which it had a verdict, a mean over the seeds
+    """
 
     caught: int
     false_alarms: int
+    judged: float
 
 
-def rejects(check: Check, drawn: SearchStrategy, at: int | None = None, examples: int = 100) -> bool:
-    """Whether a hypothesis test that runs ``check`` on that many examples fails, from seed ``at`` or derandomised."""
+def search(check: Check, drawn: SearchStrategy, at: int | None = None, examples: int = 100) -> Outcome:
+    """Run a hypothesis test of ``check`` on that many examples with a verdict, from seed ``at`` or derandomised."""
+    judged: list[bool] = []
 
     @settings(
         max_examples=examples,
@@ -39,19 +63,31 @@ def rejects(check: Check, drawn: SearchStrategy, at: int | None = None, examples
     )
     @given(drawn, rngs())
     def test(example: Any, rng: np.random.Generator) -> None:
-        check(example, rng)
+        judged.append(True)
+        try:
+            check(example, rng)
+        except UnsatisfiedAssumption:  # as `Inconclusive` is
+            judged[-1] = False
+            raise
 
     if at is not None:
         test = seed(at)(test)
+    rejected = False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # divisions by zero and the like are part of some faults
             test()
-    except AssertionError:  # what checkers of others raise too
-        return True
+    except (AssertionError, Flaky):  # what checkers of others raise too; or rejected, but not when looked at again
+        rejected = True
     except Unsatisfiable:  # all examples were inconclusive
-        return False
-    return False
+        pass
+    return Outcome(rejected, sum(judged) / max(len(judged), 1))
+
+
+def false_alarms(check: Check, drawn: SearchStrategy, seeds: int, examples: int) -> tuple[int, float]:
+    """On how many seeds ``check``, of code that is right, rejects; and the mean share of the examples it judges."""
+    outcomes = [search(check, drawn, at, examples) for at in range(seeds)]
+    return sum(o.rejected for o in outcomes), sum(o.judged for o in outcomes) / seeds
 
 
 def kill_matrix(
@@ -71,7 +107,7 @@ def kill_matrix(
 
     Returns
     -------
-    For each title of a fault and name of a checker, how often it was caught.
+    For each title of a fault and name of a checker, how often it was caught, and how often what is right was rejected.
 
     Examples
     --------
@@ -92,9 +128,8 @@ def kill_matrix(
     for fault in faults:
         for name, checker in (fault.checkers if checkers is None else checkers).items():
             wrong, right = (partial(_run, checker, fault, faulty) for faulty in (True, False))
-            caught = [s for s in range(seeds) if rejects(wrong, fault.examples, s, examples)]
-            alarms = sum(rejects(right, fault.examples, s, examples) for s in caught)
-            table[fault.title, name] = Tally(len(caught), alarms)
+            caught = sum(search(wrong, fault.examples, at, examples).rejected for at in range(seeds))
+            table[fault.title, name] = Tally(caught, *false_alarms(right, fault.examples, seeds, examples))
     return table
 
 
