@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 import kernels
 from kernels import reference
 from tests.kernels.cases import CASES
-from tests.kernels.support import arguments, assert_same_bits_on_all_thread_counts, check, compiled
+from tests.kernels.support import (
+    arguments,
+    assert_same_bits_on_all_thread_counts,
+    assert_same_bits_wherever_arrays_lie,
+    check,
+    compiled,
+)
 from tinygen.testing import rngs
 
 dtypes = st.sampled_from([np.float32, np.float64])
@@ -53,3 +59,11 @@ def test_bits_do_not_depend_on_threads(name: str, data: st.DataObject, dtype: An
 @pytest.mark.parametrize(("name", "large"), LARGE, ids=str)
 def test_bits_do_not_depend_on_threads_for_large_arguments(name: str, large: tuple) -> None:
     assert_same_bits_on_all_thread_counts(name, arguments(name, large, np.float32, np.random.default_rng(2)))
+
+
+@pytest.mark.parametrize("name", CASES)
+@settings(max_examples=60)  # few sums differ when their order does
+@given(data=st.data(), dtype=dtypes, rng=rngs())
+def test_bits_do_not_depend_on_places(name: str, data: st.DataObject, dtype: Any, rng: np.random.Generator) -> None:
+    args = arguments(name, data.draw(CASES[name].settings), dtype, rng)
+    assert_same_bits_wherever_arrays_lie(name, args)
