@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import tinygen as tg
 from tinygen import nn, optim
 from tinygen.autograd import Primitive, effect, operations, program
 from tinygen.errors import GraphError, NonFiniteError
+from tinygen.models import VAE
 from tinygen.testing import arguments, bind, rngs
 
 OPERATIONS = {n: o for n, o in operations.all().items() if not isinstance(o, Primitive) or o.rules or o.joint}
@@ -131,6 +133,37 @@ def test_what_was_recorded_is_told_apart(rng: np.random.Generator) -> None:
         assert bits(found) == bits(Scaled.__call__.function(model, tg.Tensor(x), 1 + k // 8))
         with tg.no_grad():
             assert not model(x, 1).requires_grad
+
+
+@settings(max_examples=3)
+@given(rng=rngs())
+def test_copies_go_their_own_way(rng: np.random.Generator) -> None:
+    """A deep copy of a model that has been replayed learns as the model would, and leaves it alone."""
+    model = VAE.mlp((3,), 2, rng, width=4)
+    x = rng.integers(0, 2, (5, 3)).astype(np.float32)
+    for seed in range(3):
+        model.train_step(x, np.random.default_rng(seed))
+    copy, before = deepcopy(model), weights(model)
+    for seed in range(3, 7):
+        copy.train_step(x, np.random.default_rng(seed))
+    assert weights(model) == before != weights(copy)
+    for seed in range(3, 7):
+        model.train_step(x, np.random.default_rng(seed))
+    assert weights(model) == weights(copy)
+
+
+def test_what_is_chosen_by_values_is_chosen_anew() -> None:
+    """Orders, extremes and conditions."""
+    rng = np.random.default_rng(0)
+
+    def f(x: tg.Tensor) -> list:
+        leaf = tg.Tensor(x.data, requires_grad=True)
+        y = tg.sort(leaf, 0) * np.arange(1.0, 7)[:, None] + tg.max(leaf, 0) + tg.where(leaf > 0, leaf, leaf * leaf)
+        y = y + tg.take_along_axis(leaf, tg.argsort(leaf, 1), 1)
+        return [y, tg.grad(tg.sum(y * y), leaf)]
+
+    for _ in range(5):
+        thrice(f, lambda: [rng.standard_normal((6, 4))])
 
 
 # ------------------------------------------------------------------------------------------------------------- mistakes

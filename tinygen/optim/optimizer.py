@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 
 import numpy as np
 
@@ -20,7 +21,10 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
     ------
     NonFiniteError : a gradient is not finite; nothing is changed then
     """
-    gradients = [p.grad.data for p in parameters if p.grad is not None]
+    return _clip([p.grad.data for p in parameters if p.grad is not None], max_norm)
+
+
+def _clip(gradients: Sequence[np.ndarray], max_norm: float) -> float:
     norm = math.sqrt(sum(float(np.vdot(g, g)) for g in gradients))
     if not math.isfinite(norm):  # the squares may have overflowed
         norm = math.sqrt(sum(float(np.square(g, dtype=np.float64).sum()) for g in gradients))
@@ -59,12 +63,23 @@ class Optimizer:
         self.lr_scale = 1.0
         self.max_norm = max_norm
         self._gradient = np.empty_like(self.flat.data)
+        self._views: list[Tensor] = []
         self.steps = np.zeros(len(self.parameters), np.int64)  # taken by each parameter
 
     @property
     def parameters(self) -> list[Parameter]:
         """What is trained."""
         return self.flat.parameters
+
+    @property
+    def _places(self) -> list[Tensor]:
+        """The gradient of each parameter, as a part of the flat one."""
+        if not self._views or self._views[0].data.base is not self._gradient:  # as those of a deep copy are not
+            self._views = [
+                Tensor.wrap(self._gradient[where].reshape(p.shape))
+                for p, where in zip(self.parameters, self.flat.slices, strict=True)
+            ]
+        return self._views
 
     def minimize(self, loss: Tensor) -> Tensor:
         """Take one step down the gradient of ``loss``, a single number.
@@ -82,9 +97,10 @@ class Optimizer:
         return Tensor.wrap(norm)
 
     def _descend(self, gradients: Sequence[np.ndarray | None], norm: np.ndarray) -> None:
-        for p, gradient in zip(self.parameters, gradients, strict=True):
-            p.grad = None if gradient is None else Tensor.wrap(gradient)
-        norm[...] = clip_grad_norm(self.parameters, self.max_norm)
+        for p, place, gradient in zip(self.parameters, self._places, gradients, strict=True):
+            p.grad = None if gradient is None else place
+            place.data[...] = 0 if gradient is None else gradient
+        norm[...] = _clip([self._gradient], self.max_norm)
         self.step()
 
     def zero_grad(self) -> None:
@@ -95,9 +111,9 @@ class Optimizer:
     def step(self) -> None:
         """Update every parameter that has a gradient."""
         self.flat.adopt()
-        for p, where in zip(self.parameters, self.flat.slices, strict=True):
-            if p.grad is not None:
-                self._gradient[where] = p.grad.data.reshape(-1)
+        for p, place in zip(self.parameters, self._places, strict=True):
+            if p.grad is not None and p.grad is not place:
+                place.data[...] = p.grad.data
         for first, last in self._runs():
             self.steps[first:last] += 1
             part = slice(self.flat.slices[first].start, self.flat.slices[last - 1].stop)
@@ -105,16 +121,15 @@ class Optimizer:
 
     def _runs(self) -> Iterator[tuple[int, int]]:
         """Runs of parameters that can be updated as one: all with gradients, all after as many steps."""
+        kinds = [
+            steps if p.grad is not None else None for p, steps in zip(self.parameters, self.steps.tolist(), strict=True)
+        ]
         first = 0
-        for i in range(1, len(self.parameters) + 1):
-            if i < len(self.parameters) and self._kind(i) == self._kind(first):
-                continue
-            if self.parameters[first].grad is not None:
-                yield first, i
-            first = i
-
-    def _kind(self, i: int) -> tuple[bool, int]:
-        return self.parameters[i].grad is None, int(self.steps[i])
+        for steps, run in groupby(kinds):
+            last = first + len(list(run))
+            if steps is not None:
+                yield first, last
+            first = last
 
     def _update(self, part: slice, g: np.ndarray, step: int, lr: float) -> None:
         """Update one part of the flat parameters with its gradient, in place; ``step`` counts from 1."""
