@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 import tinygen as tg
+from tests.testing.support import rejected
 from tinygen.testing import CheckError, Inconclusive, assert_close, mostly_conclusive
 from tinygen.testing.verdicts import conclude
 
@@ -115,3 +116,11 @@ def test_it_stands_above_given() -> None:
         @mostly_conclusive
         def test(k: int) -> None:
             conclude(None)
+
+
+def test_no_verdict_is_no_rejection() -> None:
+    with rejected(CheckError, match="wrong"):
+        conclude(CheckError("wrong"))
+    with pytest.raises(pytest.fail.Exception, match="inconclusive where CheckError was expected: hard"):
+        with rejected(CheckError):
+            conclude(Inconclusive("hard"))
