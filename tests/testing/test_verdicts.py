@@ -121,6 +121,5 @@ def test_it_stands_above_given() -> None:
 def test_no_verdict_is_no_rejection() -> None:
     with rejected(CheckError, match="wrong"):
         conclude(CheckError("wrong"))
-    with pytest.raises(pytest.fail.Exception, match="inconclusive where CheckError was expected: hard"):
-        with rejected(CheckError):
-            conclude(Inconclusive("hard"))
+    with pytest.raises(pytest.fail.Exception, match="inconclusive where CheckError"), rejected(CheckError):
+        conclude(Inconclusive("hard"))
