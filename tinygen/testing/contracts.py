@@ -21,6 +21,7 @@ from tinygen.testing.verdicts import (
     assert_close,
     conclude,
     generator,
+    report,
 )
 
 
@@ -75,7 +76,9 @@ def _apply(
 
 
 def _cotangent(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return np.asarray(rng.standard_normal(y.shape)).astype(y.dtype)
+    u = np.asarray(rng.standard_normal(y.shape)).astype(y.dtype)
+    report(f"cotangent u = {u!r}")
+    return u
 
 
 def _slack(compared: list[np.ndarray], others: list[np.ndarray]) -> float:

@@ -12,7 +12,7 @@ from tinygen import func
 from tinygen.autograd import Tensor
 from tinygen.testing.differences import Point, Vjp, judge, size_of
 from tinygen.testing.reference import EPS, step
-from tinygen.testing.verdicts import GradientError, Inconclusive, as_array, conclude, generator
+from tinygen.testing.verdicts import GradientError, Inconclusive, as_array, conclude, generator, report
 
 AROUND = 256  # points from which a kink is looked at
 
@@ -78,6 +78,7 @@ def check_vjp(
     conclude(judge(point, rng))
     if order > 1:
         weights = [rng.standard_normal(x.shape) for x in point.xs]
+        report(f"weights of the pullback's results = {weights!r}")
 
         def pulled_together(u: Any, *xs: Any) -> Any:
             gradients = (vjp or func.vjp)(f, *xs)[1](u)
@@ -113,6 +114,7 @@ def check_adjoint(
         conclude(judge(point, rng, dense=0))
         return
     vs = [rng.standard_normal(x.shape) for x in point.xs]
+    report(f"direction v = {vs!r}")
     along = point.f(*vs) if jvp is None else as_array(jvp(f, point.xs, vs)[1])
     if along.shape != point.y.shape:
         conclude(GradientError(f"J v has shape {along.shape}, but the value {point.y.shape}"))
@@ -142,6 +144,7 @@ def check_taylor(
     rng = generator(rng)
     point = Point.of(f, xs, vjp, rng)
     vs = [size_of(x) * rng.standard_normal(x.shape) for x in point.xs]
+    report(f"direction v = {vs!r}")
     slope = sum(float(np.sum(g * v)) for g, v in zip(point.pulled, vs, strict=True))
     remainders: list[float] = []
     bends: list[float] = []

@@ -20,7 +20,7 @@ from tinygen.testing.differences import Vjp
 from tinygen.testing.domains import arguments, bind
 from tinygen.testing.flows import check_bijection
 from tinygen.testing.gradients import Pullback, check_adjoint, check_taylor, check_vjp
-from tinygen.testing.verdicts import CheckError, ContractError, Inconclusive, as_array, assert_close, conclude
+from tinygen.testing.verdicts import CheckError, ContractError, Inconclusive, as_array, assert_close, conclude, report
 
 EPS32 = float(np.finfo(np.float32).eps)
 PROBES = 4
@@ -152,6 +152,7 @@ def _check_float32(f: Callable, *xs: np.ndarray, vjp: Vjp | None, rng: np.random
         value = as_array(y)
         if u is None:
             u = np.asarray(rng.standard_normal(value.shape)).astype(np.float32)
+            report(f"cotangent u = {u!r}")
         return [value, *map(as_array, pullback(u.astype(points[0].dtype)))]
 
     with np.errstate(all="ignore"):
