@@ -1,5 +1,6 @@
 """The checkers of gradients, beside the faults that `tinygen.testing.faults` plants."""
 
+import contextlib
 from collections.abc import Callable
 
 import numpy as np
@@ -116,6 +117,24 @@ def test_the_second_order_is_checked() -> None:
         check_vjp(lambda x: x**3, x, order=3)
     finally:
         del tg.autograd.operations.__dict__["cube_with_a_stopped_rule"]
+
+
+@pytest.mark.parametrize("x", [[1.5925113034578238, 1.570233403572543], [1.2200116949815207, 1.231763158945975]])
+@pytest.mark.parametrize("seed", range(8))
+def test_second_derivatives_that_cancel_are_no_faults(x: list[float], seed: int) -> None:
+    """Where softmax saturates, the gradient that is recorded for order 2 cancels in other terms than the kernel's."""
+    with contextlib.suppress(Inconclusive):
+        check_vjp(lambda x: tg.softmax(500 * x), np.array(x), order=2, rng=np.random.default_rng(seed))
+
+
+def test_a_recorded_gradient_is_that_of_order_1() -> None:
+    def vjp(f: Callable, *xs: np.ndarray) -> tuple:
+        y, pullback = tg.func.vjp(f, *xs)
+        return (y if len(xs) == 1 else y * (1 + 1e-5)), pullback
+
+    check_vjp(lambda x: tg.sin(x), np.array([0.3, -1.2]), vjp=tg.func.vjp, order=2)
+    with pytest.raises(CheckError, match="vjp's value"):
+        check_vjp(lambda x: tg.sin(x), np.array([0.3, -1.2]), vjp=vjp, order=2)
 
 
 def test_kinks_are_inconclusive() -> None:

@@ -41,8 +41,11 @@ class Point:
     noise: list[np.ndarray]
 
     @classmethod
-    def of(cls, f: Callable, args: tuple, vjp: Vjp | None, rng: np.random.Generator) -> "Point":
-        """Evaluate both in float64, for a cotangent that is drawn; a cotangent of wrong shape is a GradientError."""
+    def of(cls, f: Callable, args: tuple, vjp: Vjp | None, rng: np.random.Generator, rounding: float = 0.0) -> "Point":
+        """Evaluate both in float64, for a cotangent that is drawn; a cotangent of wrong shape is a GradientError.
+
+        The value that comes with the pullback may be wrong by ``rounding``, and by 1e-13 of its size.
+        """
         xs = [as_array(x).astype(np.float64) for x in args]
         enter = np.asarray if vjp else Tensor
         y = as_array(f(*[enter(x.copy()) for x in xs]))
@@ -52,7 +55,7 @@ class Point:
         report(f"cotangent u = {u!r}")
         recorded, pullback = (vjp or func.vjp)(f, *[x.copy() for x in xs])
         size = float(np.max(np.abs(y), initial=0, where=np.isfinite(y)))
-        assert_close(recorded, y, error=1e-13 * size, what="vjp's value, against f(x)")
+        assert_close(recorded, y, error=1e-13 * size + rounding, what="vjp's value, against f(x)")
         pulled, *scaled = ([as_array(g) / c for g in pullback(c * u)] for c in (1.0, 1.1, 1.3))
         if len(pulled) != len(xs):
             raise GradientError(f"there are {len(xs)} arguments but {len(pulled)} cotangents of them")
@@ -81,8 +84,12 @@ def _noise(g: np.ndarray, scaled: list[np.ndarray], u: np.ndarray) -> np.ndarray
     """
     with np.errstate(invalid="ignore"):
         noise = np.max([np.abs(other - g) for other in scaled], axis=0)
-    largest = max(float(np.max(np.abs(a), initial=0)) for a in (g, u))
-    return np.where(noise <= np.sqrt(EPS) * largest, noise, 0)
+    return np.where(noise <= most_rounding(g, u), noise, 0)
+
+
+def most_rounding(g: np.ndarray, u: np.ndarray) -> float:
+    """More than this is no rounding in a pullback's result g for u: half of the digits of what is larger."""
+    return float(np.sqrt(EPS)) * max(float(np.max(np.abs(a), initial=0)) for a in (g, u))
 
 
 @dataclass(frozen=True)
