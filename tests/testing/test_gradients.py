@@ -253,3 +253,42 @@ def test_misuse_is_explained() -> None:
         check_vjp(lambda x: np.sin(x.astype(np.float32)), np.array(1.0), vjp=sine)
     with pytest.raises(GradientError, match="2 arguments but 1 cotangents"):
         check_vjp(np.multiply, np.array(1.0), np.array(2.0), vjp=Pullback(lambda u, x, y: (u * y,)))
+
+
+# --------------------------------------------------------------------------------------------------------- complex step
+
+ANALYTIC: dict[str, tuple[Callable, Callable]] = {
+    "sine": (lambda x: np.sin(3 * x), lambda u, x: (u * 3 * np.cos(3 * x),)),
+    "sums": (lambda x: np.cumsum(np.exp(x) - x), lambda u, x: (np.cumsum(u[::-1])[::-1] * np.expm1(x),)),
+    "quotient": (lambda x: x / (1 + x * x), lambda u, x: (u * (1 - x * x) / (1 + x * x) ** 2,)),
+}
+
+
+@pytest.mark.parametrize("case", ANALYTIC)
+@mostly_conclusive
+@settings(max_examples=50)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_the_complex_step_sees_the_tenth_digit(case: str, seed: int) -> None:
+    f, pull = ANALYTIC[case]
+    x = np.random.default_rng(seed).standard_normal(5)
+    check_vjp(f, x, vjp=Pullback(pull), analytic=True, rng=np.random.default_rng(seed))
+    with rejected(GradientError, match="complex step"):
+        check_vjp(
+            f,
+            x,
+            vjp=Pullback(lambda u, x: (pull(u, x)[0] * (1 + 1e-10),)),
+            analytic=True,
+            rng=np.random.default_rng(seed),
+        )
+
+
+@pytest.mark.parametrize(
+    ("f", "error"), [(lambda x: np.abs(x) ** 2, TypeError), (lambda x: x * np.conj(x), ValueError)]
+)
+def test_the_complex_step_is_for_analytic_functions(f: Callable, error: type[Exception]) -> None:
+    square = Pullback(lambda u, x: (u * 2 * x,))
+    check_vjp(f, np.array([0.3, -2.0]), vjp=square)
+    with pytest.raises(error, match="analytic=True"):
+        check_vjp(f, np.array([0.3, -2.0]), vjp=square, analytic=True)
+    with pytest.raises(ValueError, match="analytic=True is for functions of arrays"):
+        check_vjp(tg.sin, np.array(0.3), analytic=True)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from tinygen import func
 from tinygen.autograd import Tensor
-from tinygen.testing.differences import Point, Vjp, judge, most_rounding, size_of
+from tinygen.testing.differences import Point, Vjp, judge, judge_analytic, most_rounding, size_of
 from tinygen.testing.reference import EPS, step
 from tinygen.testing.verdicts import GradientError, Inconclusive, as_array, conclude, generator, report
 
@@ -47,7 +47,12 @@ class Pullback:
 
 
 def check_vjp(
-    f: Callable, *xs: ArrayLike | Tensor, order: int = 1, vjp: Vjp | None = None, rng: np.random.Generator | None = None
+    f: Callable,
+    *xs: ArrayLike | Tensor,
+    order: int = 1,
+    analytic: bool = False,
+    vjp: Vjp | None = None,
+    rng: np.random.Generator | None = None,
 ) -> None:
     """Check the pullback of ``f`` at ``xs`` against central differences, for a random cotangent.
 
@@ -60,6 +65,8 @@ def check_vjp(
     xs : floating arguments; all are differentiated
     order : check derivatives up to this order: a random combination of the pullback's results is differentiated by
         cotangent and xs
+    analytic : check order 1 by the complex step too, which sees what is wrong by a few roundings; f is then called with
+        complex arrays, of which it must be an analytic function, so without ``abs`` and ``conj``, and vjp must be given
     vjp : ``vjp(f, *xs) -> (y, pullback)``, where ``pullback(u)`` gives a cotangent for each argument: an engine's, such
         as ``jax.vjp``, or a `Pullback`; tinygen's by default. The pullback is called several times.
     rng : draws the cotangent
@@ -68,16 +75,30 @@ def check_vjp(
     ------
     GradientError : naming the worst entry, both values and the reference's error
     Inconclusive : where the reference is too inaccurate to judge, at a kink for example
+    TypeError, ValueError : f is not a function that ``analytic`` is for
+
+    Examples
+    --------
+    >>> x, wrong = np.array([0.5, 2.0]), Pullback(lambda u, x: (u * np.cos(x) * (1 + 1e-12),))
+    >>> check_vjp(np.sin, x, vjp=wrong)
+    >>> check_vjp(np.sin, x, vjp=wrong, analytic=True)
+    Traceback (most recent call last):
+    tinygen.testing.verdicts.GradientError: argument 0 of shape (2,), entry ...: the pullback gives ...
     """
     if order < 1 or not xs:
         raise ValueError(f"check_vjp: order={order} must be at least 1, and there must be arguments")
     if order > 1 and isinstance(vjp, Pullback):
         raise TypeError("check_vjp: a Pullback has no derivative of its own; give an engine's vjp for order=2")
+    if analytic and vjp is None:
+        raise ValueError("check_vjp: analytic=True is for functions of arrays; give vjp=, a Pullback for example")
     rng = generator(rng)
     rounding = 0.0
     for further in reversed(range(order)):
         point = Point.of(f, xs, vjp, rng, rounding)
         conclude(judge(point, rng))
+        if analytic:
+            conclude(judge_analytic(point, f, rng))
+            analytic = False
         if further:
             weights = [rng.standard_normal(x.shape) for x in point.xs]
             report(f"weights of the pullback's results = {weights!r}")
