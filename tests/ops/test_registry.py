@@ -2,6 +2,7 @@
 
 import doctest
 import inspect
+import itertools
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygen as tg
+from tests.testing.support import rejected
 from tinygen import ops
 from tinygen.autograd import Composite, Primitive, operations
 from tinygen.autograd.domain import Examples
 from tinygen.testing import (
     GradientError,
-    Inconclusive,
     Property,
     arguments,
     bind,
@@ -92,9 +93,12 @@ FAULTS = {
     "1 % too large": lambda g: g * 1.01,
     "wrong sign": lambda g: -g,
     "permuted": lambda g: np.roll(np.asarray(g).ravel(), 1).reshape(np.shape(g)),
-    "transposed": lambda g: np.swapaxes(g, -1, -2) if np.ndim(g) > 1 and g.shape[-1] == g.shape[-2] else g,
+    "transposed": lambda g: np.ravel(g, order="F").reshape(np.shape(g)),
 }
 ZERO_GRADIENT = {"sign", "floor"}
+ONE_AXIS = {  # rules of vectors, whose gradients have no axes to exchange
+    *(("linear", 2), ("conv2d", 2), ("group_norm", 2), ("group_norm", 3), ("layer_norm", 1), ("layer_norm", 2)),
+}
 RULES = [
     (name, position)
     for name, operation in OPERATIONS.items()
@@ -136,33 +140,36 @@ class Faulty:
 
 @pytest.mark.parametrize(("name", "position"), RULES)
 def test_each_fault_in_each_rule_is_rejected(name: str, position: int) -> None:
+    """In the first examples wherever it shows, and in more until each has shown."""
     operation = OPERATIONS[name]
-    caught = dict.fromkeys(FAULTS, 0)
+    possible = set() if name in ZERO_GRADIENT else set(FAULTS)
+    if (name, position) in ONE_AXIS:
+        possible.remove("transposed")
+    caught: set[str] = set()
+    examples = itertools.count()
 
-    @settings(max_examples=6, database=None)
+    @settings(max_examples=100, database=None)
     @given(data=st.data(), rng=rngs(), seed=st.integers(0, 2**32 - 1))
     def search(data: st.DataObject, rng: np.random.Generator, seed: int) -> None:
-        f, xs = bind(operation, data.draw(arguments(operation)))
+        f, xs = bind(operation, data.draw(arguments(operation) | arguments(operation, elementwise_sides=(2, 3))))
+        if next(examples) >= 6 and caught >= possible:
+            return
         y, pullback = tg.func.vjp(f, *xs)
         u = np.random.default_rng(seed).standard_normal(y.shape)
         right = arrays_of(pullback(u))
-        try:
-            check_vjp(f, *xs, rng=np.random.default_rng(seed))
-        except Inconclusive:
-            return
+        check_vjp(f, *xs, rng=np.random.default_rng(seed))
         for fault, spoil in FAULTS.items():
             with Faulty(operation, position, spoil):
                 wrong = arrays_of(tg.func.vjp(f, *xs)[1](u))
                 size = max(np.abs(g).max(initial=0) for g in right)
                 if all(np.allclose(a, b, rtol=0, atol=1e-3 * size) for a, b in zip(right, wrong, strict=True)):
                     continue  # this example hides the fault, as a symmetric gradient hides its transposition
-                with pytest.raises(GradientError):
+                with rejected(GradientError):
                     check_vjp(f, *xs, rng=np.random.default_rng(seed))
-                caught[fault] += 1
+                caught.add(fault)
 
     search()
-    if name not in ZERO_GRADIENT:
-        assert all(caught[fault] for fault in ("zero", "1 % too large", "wrong sign")), caught
+    assert caught == possible
 
 
 def test_every_primitive_has_its_rules_tested() -> None:

@@ -1,5 +1,6 @@
-"""The checkers of gradients reject planted faults, and accept a correct neighbour of each."""
+"""The checkers of gradients, beside the faults that `tinygen.testing.faults` plants."""
 
+import contextlib
 from collections.abc import Callable
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import UnsatisfiedAssumption
 
 import tinygen as tg
+from tests.testing.support import rejected
 from tinygen.testing import (
     CheckError,
     GradientError,
@@ -30,35 +32,20 @@ def given_pullback(f: Callable, pull: Callable) -> Callable:
     return lambda g, *xs: (f(*xs), lambda u: pull(u, *xs))
 
 
-def one_entry(u: np.ndarray, x: np.ndarray) -> tuple[np.ndarray]:
-    wrong = A.copy()
-    wrong[3, 41] *= 1.01
-    return (wrong.T @ u,)
-
-
 FUNCTIONS: dict[str, tuple[Callable, tuple[int, ...]]] = {
     "sine": (np.sin, (3, 2)),
-    "row sums": (lambda x: (x * x).sum(axis=1), (3, 2)),
-    "matrix": (lambda x: A @ x, (64,)),
     "large": (lambda x: np.exp(x) + x[::-1], (80,)),
     "scale": (lambda x: np.tanh(x * 3e5), (3,)),
 }
 RIGHT: dict[str, tuple[str, Callable]] = {
     "sine": ("sine", lambda u, x: (u * np.cos(x),)),
-    "row sums": ("row sums", lambda u, x: (u[:, None] * 2 * x,)),
-    "matrix": ("matrix", lambda u, x: (A.T @ u,)),
     "large": ("large", lambda u, x: (u * np.exp(x) + u[::-1],)),
     "scale": ("scale", lambda u, x: (u * 3e5 * (1 - np.tanh(x * 3e5) ** 2),)),
 }
 WRONG: dict[str, tuple[str, Callable]] = {
-    "× 1.0001": ("sine", lambda u, x: (1.0001 * u * np.cos(x),)),
-    "ignores its cotangent": ("sine", lambda u, x: (np.cos(x),)),
     "sign": ("sine", lambda u, x: (-u * np.cos(x),)),
     "zero": ("sine", lambda u, x: (0 * u,)),
     "not a number": ("sine", lambda u, x: (u * np.nan,)),
-    "rows permuted": ("row sums", lambda u, x: ((u[:, None] * 2 * x)[::-1],)),
-    "averages over a broadcast axis": ("row sums", lambda u, x: (np.full_like(x, u.mean()) * 2 * x,)),
-    "one entry of 4,096": ("matrix", one_entry),
     "a large one, a row": ("large", lambda u, x: (u * np.exp(x) + np.where(np.arange(80) == 7, 0, u[::-1]),)),
     "stopped on a large scale": ("scale", lambda u, x: (0 * u,)),
 }
@@ -82,18 +69,18 @@ def test_right_gradients_pass(checker: Callable, case: str, rng: np.random.Gener
 @settings(max_examples=10)
 @given(rng=rngs())
 def test_wrong_gradients_fail(case: str, rng: np.random.Generator) -> None:
-    with pytest.raises(GradientError):
+    with rejected(GradientError):
         run(check_vjp, *WRONG[case], rng)
-    if case not in ("a large one, a row", "one entry of 4,096"):  # a probe or a slope sees these only by chance
-        with pytest.raises(GradientError):
+    if case != "a large one, a row":  # a probe sees this only by chance
+        with rejected(GradientError):
             run(check_adjoint, *WRONG[case], rng)
 
 
-@pytest.mark.parametrize("case", ["sign", "zero", "rows permuted", "ignores its cotangent", "not a number"])
+@pytest.mark.parametrize("case", ["sign", "zero", "not a number"])
 @settings(max_examples=10)
 @given(rng=rngs())
 def test_taylor_sees_wrong_slopes(case: str, rng: np.random.Generator) -> None:
-    with pytest.raises(GradientError):
+    with rejected(GradientError):
         run(check_taylor, *WRONG[case], rng)
 
 
@@ -102,7 +89,7 @@ def test_taylor_sees_wrong_slopes(case: str, rng: np.random.Generator) -> None:
 def test_linear_adjoint_is_exact(rng: np.random.Generator) -> None:
     f, x = (lambda x: A @ x), rng.standard_normal(64)
     check_adjoint(f, x, vjp=given_pullback(f, lambda u, x: (A.T @ u,)), linear=True, rng=rng)
-    with pytest.raises(GradientError):
+    with rejected(GradientError):
         check_adjoint(f, x, vjp=given_pullback(f, lambda u, x: (A.T @ u * (1 + 1e-6),)), linear=True, rng=rng)
     check_adjoint(
         f, x, vjp=given_pullback(f, lambda u, x: (A.T @ u,)), jvp=lambda f, xs, vs: (f(*xs), A @ vs[0]), rng=rng
@@ -130,6 +117,24 @@ def test_the_second_order_is_checked() -> None:
         check_vjp(lambda x: x**3, x, order=3)
     finally:
         del tg.autograd.operations.__dict__["cube_with_a_stopped_rule"]
+
+
+@pytest.mark.parametrize("x", [[1.5925113034578238, 1.570233403572543], [1.2200116949815207, 1.231763158945975]])
+@pytest.mark.parametrize("seed", range(8))
+def test_second_derivatives_that_cancel_are_no_faults(x: list[float], seed: int) -> None:
+    """Where softmax saturates, the gradient that is recorded for order 2 cancels in other terms than the kernel's."""
+    with contextlib.suppress(Inconclusive):
+        check_vjp(lambda x: tg.softmax(500 * x), np.array(x), order=2, rng=np.random.default_rng(seed))
+
+
+def test_a_recorded_gradient_is_that_of_order_1() -> None:
+    def vjp(f: Callable, *xs: np.ndarray) -> tuple:
+        y, pullback = tg.func.vjp(f, *xs)
+        return (y if len(xs) == 1 else y * (1 + 1e-5)), pullback
+
+    check_vjp(lambda x: tg.sin(x), np.array([0.3, -1.2]), vjp=tg.func.vjp, order=2)
+    with pytest.raises(CheckError, match="vjp's value"):
+        check_vjp(lambda x: tg.sin(x), np.array([0.3, -1.2]), vjp=vjp, order=2)
 
 
 def test_kinks_are_inconclusive() -> None:
@@ -248,3 +253,55 @@ def test_misuse_is_explained() -> None:
         check_vjp(lambda x: np.sin(x.astype(np.float32)), np.array(1.0), vjp=sine)
     with pytest.raises(GradientError, match="2 arguments but 1 cotangents"):
         check_vjp(np.multiply, np.array(1.0), np.array(2.0), vjp=Pullback(lambda u, x, y: (u * y,)))
+
+
+# --------------------------------------------------------------------------------------------------------- complex step
+
+ANALYTIC: dict[str, tuple[Callable, Callable]] = {
+    "sine": (lambda x: np.sin(3 * x), lambda u, x: (u * 3 * np.cos(3 * x),)),
+    "sums": (lambda x: np.cumsum(np.exp(x) - x), lambda u, x: (np.cumsum(u[::-1])[::-1] * np.expm1(x),)),
+    "quotient": (lambda x: x / (1 + x * x), lambda u, x: (u * (1 - x * x) / (1 + x * x) ** 2,)),
+}
+
+
+@pytest.mark.parametrize("case", ANALYTIC)
+@mostly_conclusive
+@settings(max_examples=50)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_the_complex_step_sees_the_tenth_digit(case: str, seed: int) -> None:
+    f, pull = ANALYTIC[case]
+    x = np.random.default_rng(seed).standard_normal(5)
+    check_vjp(f, x, vjp=Pullback(pull), analytic=True, rng=np.random.default_rng(seed))
+    with rejected(GradientError, match="complex step"):
+        check_vjp(
+            f,
+            x,
+            vjp=Pullback(lambda u, x: (pull(u, x)[0] * (1 + 1e-10),)),
+            analytic=True,
+            rng=np.random.default_rng(seed),
+        )
+
+
+@pytest.mark.parametrize(
+    ("f", "error"), [(lambda x: np.abs(x) ** 2, TypeError), (lambda x: x * np.conj(x), ValueError)]
+)
+def test_the_complex_step_is_for_analytic_functions(f: Callable, error: type[Exception]) -> None:
+    square = Pullback(lambda u, x: (u * 2 * x,))
+    check_vjp(f, np.array([0.3, -2.0]), vjp=square)
+    with pytest.raises(error, match="analytic=True"):
+        check_vjp(f, np.array([0.3, -2.0]), vjp=square, analytic=True)
+    with pytest.raises(ValueError, match="analytic=True is for functions of arrays"):
+        check_vjp(tg.sin, np.array(0.3), analytic=True)
+
+
+@pytest.mark.parametrize(
+    ("x", "seed"),
+    [
+        ([0.369140625, 1.5810546875, -0.3837890625, 0.369140625], 756),
+        ([-0.2919921875, 1.44921875, -0.2919921875, -0.2919921875], 597),
+    ],
+)
+def test_roundings_that_halve_by_chance_are_no_wrong_slope(x: list[float], seed: int) -> None:
+    """Seeds at which the last remainders of a function that is rounded to a grid happen to shrink with a slope of 1."""
+    with pytest.raises(Inconclusive):
+        check_taylor(lambda x: (1e8 + x) - 1e8, np.array(x), rng=np.random.default_rng(seed))

@@ -1,5 +1,6 @@
 """What counts as equal, and what counts as conclusive."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,21 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 import tinygen as tg
-from tinygen.testing import CheckError, Inconclusive, assert_close, mostly_conclusive
+from tests.testing.support import rejected
+from tinygen.optim import SGD
+from tinygen.testing import (
+    CheckError,
+    Inconclusive,
+    Pullback,
+    assert_close,
+    check_adjoint,
+    check_contract,
+    check_optimizer,
+    check_taylor,
+    check_vjp,
+    mostly_conclusive,
+    rngs,
+)
 from tinygen.testing.verdicts import conclude
 
 
@@ -115,3 +130,43 @@ def test_it_stands_above_given() -> None:
         @mostly_conclusive
         def test(k: int) -> None:
             conclude(None)
+
+
+def test_no_verdict_is_no_rejection() -> None:
+    with rejected(CheckError, match="wrong"):
+        conclude(CheckError("wrong"))
+    with pytest.raises(pytest.fail.Exception, match="inconclusive where CheckError"), rejected(CheckError):
+        conclude(Inconclusive("hard"))
+
+
+SINE = Pullback(lambda u, x: (u * np.cos(x) * np.array([1.0, 1.0, 2.0]),))
+NOTED: dict[str, tuple[Callable, str]] = {
+    "check_vjp": (lambda rng: check_vjp(np.sin, np.ones(3), vjp=SINE, rng=rng), "cotangent u = array"),
+    "check_taylor": (lambda rng: check_taylor(np.sin, np.ones(3), vjp=SINE, rng=rng), "direction v = "),
+    "check_adjoint": (
+        lambda rng: check_adjoint(lambda x: 2 * x, np.ones(3), vjp=SINE, linear=True, rng=rng),
+        "direction v = ",
+    ),
+    "check_contract": (
+        lambda rng: check_contract(np.sin, np.ones(3), vjp=lambda f, x: (f(x), lambda u: (u,)), rng=rng),
+        "cotangent u = ",
+    ),
+    "check_optimizer": (
+        lambda rng: check_optimizer(lambda ps: SGD(ps, lr=0.1), lambda p, g: p, rng=rng),
+        "(?s)parameters .*, gradients of each step",
+    ),
+}
+
+
+@pytest.mark.parametrize(("check", "text"), NOTED.values(), ids=NOTED)
+def test_what_was_drawn_is_noted(check: Callable, text: str) -> None:
+    """On the example that hypothesis reports."""
+
+    @settings(database=None, derandomize=True, phases=[Phase.generate])
+    @given(rng=rngs())
+    def test(rng: np.random.Generator) -> None:
+        check(rng)
+
+    with pytest.raises(CheckError) as failure:
+        test()
+    assert any(re.match(text, note) for note in failure.value.__notes__)

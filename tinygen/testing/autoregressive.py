@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tinygen.autograd import Tensor, no_grad
-from tinygen.testing.verdicts import BijectionError, Inconclusive, as_array, conclude, generator
+from tinygen.testing.verdicts import BijectionError, Inconclusive, as_array, conclude, generator, report
 
 
 def check_autoregressive(
@@ -69,6 +69,7 @@ def check_autoregressive(
         place = tuple(int(i) for i in np.argwhere(~np.isfinite(y))[0])
         conclude(BijectionError(f"output {place} is {y[place]}, not finite"))
     moves = [_moved(start, scale, rng) for scale in (1.0, 1e-3, 1.0, 10.0)]
+    report(f"x moved to {moves!r}")
     depends = np.zeros((len(ranks), len(ranks)), bool)  # (output, input)
     for there in moves:
         for j in range(len(ranks)):

@@ -21,6 +21,7 @@ from tinygen.testing.verdicts import (
     assert_close,
     conclude,
     generator,
+    report,
 )
 
 
@@ -75,7 +76,9 @@ def _apply(
 
 
 def _cotangent(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return np.asarray(rng.standard_normal(y.shape)).astype(y.dtype)
+    u = np.asarray(rng.standard_normal(y.shape)).astype(y.dtype)
+    report(f"cotangent u = {u!r}")
+    return u
 
 
 def _slack(compared: list[np.ndarray], others: list[np.ndarray]) -> float:
@@ -136,7 +139,13 @@ def _check_pullback(pull: Vjp, op: Callable, xs: list[np.ndarray], rng: np.rando
         if not (np.isfinite(a).all() and np.isfinite(b).all()):
             continue
         rounding = 5 * _slack([a, b], [first, u, v, *gradients, *of_v])
-        assert_close(c, 2 * a - 3 * b, error=rounding, what=f"linearity in the cotangent, gradient of argument {i}")
+        both = 2 * a - 3 * b
+        try:
+            assert_close(c, both, error=rounding, what=f"linearity in the cotangent, gradient of argument {i}")
+        except CheckError as error:
+            # Where terms like the cotangent cancel, as in a saturated softmax, roundings may be all that is left.
+            noise = float(np.sqrt(np.finfo(a.dtype).eps)) * _largest([u, v])
+            raise (Inconclusive(str(error)) if _largest([c - both]) <= noise else error) from None
 
 
 def _check_layouts(pull: Vjp, op: Callable, xs: list[np.ndarray], rng: np.random.Generator) -> None:

@@ -19,6 +19,7 @@ Vjp = Callable[..., tuple[Any, Callable]]
 
 DENSE = 4096  # the largest Jacobian, in entries, that is checked entry by entry
 PROBES = 8
+TINY = 2.0**-300  # the complex step, whose square is nothing beside any argument
 ODD = 1.37  # powers of two may round alike, those of sin(x) - x for example, and so hide how much
 PRECISION = 1e-5  # a reference is conclusive if its error is below this fraction of the gradient's size
 
@@ -41,8 +42,11 @@ class Point:
     noise: list[np.ndarray]
 
     @classmethod
-    def of(cls, f: Callable, args: tuple, vjp: Vjp | None, rng: np.random.Generator) -> "Point":
-        """Evaluate both in float64, for a cotangent that is drawn; a cotangent of wrong shape is a GradientError."""
+    def of(cls, f: Callable, args: tuple, vjp: Vjp | None, rng: np.random.Generator, rounding: float = 0.0) -> "Point":
+        """Evaluate both in float64, for a cotangent that is drawn; a cotangent of wrong shape is a GradientError.
+
+        The value that comes with the pullback may be wrong by ``rounding``, and by 1e-13 of its size.
+        """
         xs = [as_array(x).astype(np.float64) for x in args]
         enter = np.asarray if vjp else Tensor
         y = as_array(f(*[enter(x.copy()) for x in xs]))
@@ -52,7 +56,7 @@ class Point:
         report(f"cotangent u = {u!r}")
         recorded, pullback = (vjp or func.vjp)(f, *[x.copy() for x in xs])
         size = float(np.max(np.abs(y), initial=0, where=np.isfinite(y)))
-        assert_close(recorded, y, error=1e-13 * size, what="vjp's value, against f(x)")
+        assert_close(recorded, y, error=1e-13 * size + rounding, what="vjp's value, against f(x)")
         pulled, *scaled = ([as_array(g) / c for g in pullback(c * u)] for c in (1.0, 1.1, 1.3))
         if len(pulled) != len(xs):
             raise GradientError(f"there are {len(xs)} arguments but {len(pulled)} cotangents of them")
@@ -81,8 +85,12 @@ def _noise(g: np.ndarray, scaled: list[np.ndarray], u: np.ndarray) -> np.ndarray
     """
     with np.errstate(invalid="ignore"):
         noise = np.max([np.abs(other - g) for other in scaled], axis=0)
-    largest = max(float(np.max(np.abs(a), initial=0)) for a in (g, u))
-    return np.where(noise <= np.sqrt(EPS) * largest, noise, 0)
+    return np.where(noise <= most_rounding(g, u), noise, 0)
+
+
+def most_rounding(g: np.ndarray, u: np.ndarray) -> float:
+    """More than this is no rounding in a pullback's result g for u: half of the digits of what is larger."""
+    return float(np.sqrt(EPS)) * max(float(np.max(np.abs(a), initial=0)) for a in (g, u))
 
 
 @dataclass(frozen=True)
@@ -164,7 +172,7 @@ def _compare(
     expected = [float(np.sum(u * d.value)) for d in slopes]
     pulled = [float(np.sum(g * v)) for _, v in directions]
     natural = max(map(abs, expected), default=0.0)
-    remains = 512 * EPS * float(np.max(np.abs(u), initial=0))
+    remains = _remains(u)
     found = []
     ulp = EPS * float(np.sum(np.abs(u * point.y)))
     for (what, v), h, d, slope, product in zip(directions, steps, slopes, expected, pulled, strict=True):
@@ -176,6 +184,48 @@ def _compare(
         judged = error <= PRECISION * size and not error < abs(product - slope) <= remains
         found.append(Comparison(what, product, slope, error, judged))
     return found
+
+
+def _remains(u: np.ndarray) -> float:
+    """What may remain of numbers that cancel, for a cotangent."""
+    return 512 * EPS * float(np.max(np.abs(u), initial=0))
+
+
+def judge_analytic(point: Point, f: Callable, rng: np.random.Generator) -> Exception | None:
+    """The verdict of the complex step, Im f(x + ihv) / h (Squire and Trapp 1998): nothing cancels, however small h is.
+
+    It is for pullbacks that `judge` has passed: where both disagree with differences, ``f`` is not analytic.
+    """
+    for i, x in enumerate(point.xs):
+
+        def slope(at: np.ndarray, v: np.ndarray, i: int = i) -> np.ndarray:
+            y = np.asarray(f(*point.xs[:i], at + 1j * TINY * v, *point.xs[i + 1 :]))
+            if y.dtype != np.complex128:
+                raise TypeError(f"analytic=True: the function gives {y.dtype} for complex arguments")
+            return y.imag / TINY
+
+        for what, v in _directions(x, rng, x.size * point.y.size <= DENSE):
+            along, near = slope(x, v), slope(np.nextafter(x, np.inf), v)
+            pulled, expected = float(np.sum(point.pulled[i] * v)), float(np.sum(point.u * along))
+            error = 64 * EPS * float(np.sum(np.abs(point.u * along)) + np.sum(np.abs(point.pulled[i] * v)))
+            error += _remains(point.u)
+            error += 8 * float(np.sum(np.abs(point.u * (near - along))) + np.sum(np.abs(point.noise[i] * v)))
+            if abs(pulled - expected) <= error:
+                continue
+            d = derivative(
+                lambda a, i=i: point.f(*point.xs[:i], a, *point.xs[i + 1 :]), x, v, step(size_of(x)), point.y
+            )
+            if not abs(expected - float(np.sum(point.u * d.value))) <= error + 8 * float(
+                np.sum(np.abs(point.u * d.error))
+            ):
+                raise ValueError(
+                    "analytic=True: the complex step disagrees with differences; the function is not analytic"
+                )
+            return GradientError(
+                f"argument {i} of shape {x.shape}, {what}: the pullback gives {pulled!r} but the complex step "
+                f"{expected!r} with an error below {error:.2g}"
+            )
+    return None
 
 
 def size_of(x: np.ndarray) -> float:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from tinygen.autograd import Tensor, no_grad
 from tinygen.testing.reference import EPS, derivative, step
-from tinygen.testing.verdicts import BijectionError, Inconclusive, as_array, conclude, generator
+from tinygen.testing.verdicts import BijectionError, Inconclusive, as_array, conclude, generator, report
 
 NEAR = 1e-10  # how far from its start a round trip may end, relative to 1 + |x|
 
@@ -67,6 +67,7 @@ def check_bijection(b: Any, x: ArrayLike | Tensor, *, rng: np.random.Generator |
 def _verdict(forward: "_Direction", inverse: "_Direction", x: np.ndarray, rng: np.random.Generator) -> Exception | None:
     z, log_det = forward(x)
     neighbours = x + step(1.0) * rng.uniform(0.5, 1, x.shape)
+    report(f"neighbours of x = {neighbours!r}")
     z_neighbours, _ = forward(neighbours)  # an inverse that remembers the last call would answer with these
     back, log_det_back = inverse(z)
     if back.shape != x.shape or z[0].size != x[0].size:

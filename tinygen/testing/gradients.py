@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike
 
 from tinygen import func
 from tinygen.autograd import Tensor
-from tinygen.testing.differences import Point, Vjp, judge, size_of
+from tinygen.testing.differences import Point, Vjp, judge, judge_analytic, most_rounding, size_of
 from tinygen.testing.reference import EPS, step
-from tinygen.testing.verdicts import GradientError, Inconclusive, as_array, conclude, generator
+from tinygen.testing.verdicts import GradientError, Inconclusive, as_array, conclude, generator, report
 
 AROUND = 256  # points from which a kink is looked at
 
@@ -47,7 +47,12 @@ class Pullback:
 
 
 def check_vjp(
-    f: Callable, *xs: ArrayLike | Tensor, order: int = 1, vjp: Vjp | None = None, rng: np.random.Generator | None = None
+    f: Callable,
+    *xs: ArrayLike | Tensor,
+    order: int = 1,
+    analytic: bool = False,
+    vjp: Vjp | None = None,
+    rng: np.random.Generator | None = None,
 ) -> None:
     """Check the pullback of ``f`` at ``xs`` against central differences, for a random cotangent.
 
@@ -60,6 +65,8 @@ def check_vjp(
     xs : floating arguments; all are differentiated
     order : check derivatives up to this order: a random combination of the pullback's results is differentiated by
         cotangent and xs
+    analytic : check order 1 by the complex step too, which sees what is wrong by a few roundings; f is then called with
+        complex arrays, of which it must be an analytic function, so without ``abs`` and ``conj``, and vjp must be given
     vjp : ``vjp(f, *xs) -> (y, pullback)``, where ``pullback(u)`` gives a cotangent for each argument: an engine's, such
         as ``jax.vjp``, or a `Pullback`; tinygen's by default. The pullback is called several times.
     rng : draws the cotangent
@@ -68,22 +75,47 @@ def check_vjp(
     ------
     GradientError : naming the worst entry, both values and the reference's error
     Inconclusive : where the reference is too inaccurate to judge, at a kink for example
+    TypeError, ValueError : f is not a function that ``analytic`` is for
+
+    Examples
+    --------
+    >>> x, wrong = np.array([0.5, 2.0]), Pullback(lambda u, x: (u * np.cos(x) * (1 + 1e-12),))
+    >>> check_vjp(np.sin, x, vjp=wrong)
+    >>> check_vjp(np.sin, x, vjp=wrong, analytic=True)
+    Traceback (most recent call last):
+    tinygen.testing.verdicts.GradientError: argument 0 of shape (2,), entry ...: the pullback gives ...
     """
     if order < 1 or not xs:
         raise ValueError(f"check_vjp: order={order} must be at least 1, and there must be arguments")
     if order > 1 and isinstance(vjp, Pullback):
         raise TypeError("check_vjp: a Pullback has no derivative of its own; give an engine's vjp for order=2")
+    if analytic and vjp is None:
+        raise ValueError("check_vjp: analytic=True is for functions of arrays; give vjp=, a Pullback for example")
     rng = generator(rng)
-    point = Point.of(f, xs, vjp, rng)
-    conclude(judge(point, rng))
-    if order > 1:
-        weights = [rng.standard_normal(x.shape) for x in point.xs]
+    rounding = 0.0
+    for further in reversed(range(order)):
+        point = Point.of(f, xs, vjp, rng, rounding)
+        conclude(judge(point, rng))
+        if analytic:
+            conclude(judge_analytic(point, f, rng))
+            analytic = False
+        if further:
+            weights = [rng.standard_normal(x.shape) for x in point.xs]
+            report(f"weights of the pullback's results = {weights!r}")
+            f, xs = _pulled_together(f, weights, vjp or func.vjp), (point.u, *point.xs)
+            # Where a pullback is differentiated itself, its terms may be others, which cancel with other roundings.
+            pairs = zip(point.pulled, weights, strict=True)
+            rounding = sum(most_rounding(g, point.u) * float(np.abs(w).sum()) for g, w in pairs)
 
-        def pulled_together(u: Any, *xs: Any) -> Any:
-            gradients = (vjp or func.vjp)(f, *xs)[1](u)
-            return sum((g * w).sum() for g, w in zip(gradients, weights, strict=True))
 
-        check_vjp(pulled_together, point.u, *point.xs, order=order - 1, vjp=vjp, rng=rng)
+def _pulled_together(f: Callable, weights: list[np.ndarray], vjp: Vjp) -> Callable:
+    """From a cotangent and arguments of ``f`` to a weighted sum of all that the pullback gives."""
+
+    def pulled(u: Any, *xs: Any) -> Any:
+        gradients = vjp(f, *xs)[1](u)
+        return sum((g * w).sum() for g, w in zip(gradients, weights, strict=True))
+
+    return pulled
 
 
 def check_adjoint(
@@ -113,6 +145,7 @@ def check_adjoint(
         conclude(judge(point, rng, dense=0))
         return
     vs = [rng.standard_normal(x.shape) for x in point.xs]
+    report(f"direction v = {vs!r}")
     along = point.f(*vs) if jvp is None else as_array(jvp(f, point.xs, vs)[1])
     if along.shape != point.y.shape:
         conclude(GradientError(f"J v has shape {along.shape}, but the value {point.y.shape}"))
@@ -142,6 +175,7 @@ def check_taylor(
     rng = generator(rng)
     point = Point.of(f, xs, vjp, rng)
     vs = [size_of(x) * rng.standard_normal(x.shape) for x in point.xs]
+    report(f"direction v = {vs!r}")
     slope = sum(float(np.sum(g * v)) for g, v in zip(point.pulled, vs, strict=True))
     remainders: list[float] = []
     bends: list[float] = []
@@ -167,7 +201,7 @@ def check_taylor(
         conclude(GradientError(f"the pullback's slope along a random direction is {slope}"))
     elif (seen or not any(moves)) if not any(remainders[-3:]) else np.median(powers) >= 1.5:
         conclude(None)
-    elif len(powers) == 4 and all(abs(p - 1) < 0.25 for p in powers) and not bent:
+    elif len(powers) == 4 and all(abs(p - 1) < 0.25 for p in powers) and _overall_power(remainders) > 0.75 and not bent:
         conclude(GradientError(f"the remainder shrinks with slope {np.median(powers):.2f} instead of 2"))
     else:
         conclude(Inconclusive("the function has a kink or a step near xs, or is too inaccurate to judge"))
@@ -181,6 +215,12 @@ def _returns(errors: list[float]) -> bool:
 def _powers(errors: list[float]) -> list[float]:
     """The powers of the step with which errors shrank in the last halvings of it; 2 if too few are known."""
     return [np.log2(a / b) for a, b in pairwise(errors) if a and b][-4:] or [2.0]
+
+
+def _overall_power(errors: list[float]) -> float:
+    """The power with which errors shrank from the first to the last: roundings may halve a few times by chance."""
+    first, *_, last = [k for k, error in enumerate(errors) if error]
+    return float(np.log2(errors[first] / errors[last])) / (last - first)
 
 
 def check_subgradient(

@@ -8,7 +8,7 @@ import numpy as np
 from tinygen.autograd import Tensor
 from tinygen.nn import Parameter
 from tinygen.testing.strategies import LAYOUTS, Layout
-from tinygen.testing.verdicts import CheckError, OptimizerError, assert_close, conclude, generator
+from tinygen.testing.verdicts import CheckError, OptimizerError, assert_close, conclude, generator, report
 
 Rule = Callable[[np.ndarray, Sequence[np.ndarray]], np.ndarray]
 """``rule(p, gradients)``: where p gets to by one step for each gradient, oldest first."""
@@ -123,6 +123,7 @@ def check_optimizer(
     try:
         for dtype in (np.float64, np.float32):
             start, gradients = _draw(rng, dtype)
+            report(f"parameters {start!r}, gradients of each step {gradients!r}")
             _check_run(make, rule, start, gradients)
     except CheckError as error:
         verdict = OptimizerError(str(error))

@@ -20,7 +20,7 @@ from tinygen.testing.differences import Vjp
 from tinygen.testing.domains import arguments, bind
 from tinygen.testing.flows import check_bijection
 from tinygen.testing.gradients import Pullback, check_adjoint, check_taylor, check_vjp
-from tinygen.testing.verdicts import CheckError, ContractError, Inconclusive, as_array, assert_close, conclude
+from tinygen.testing.verdicts import CheckError, ContractError, Inconclusive, as_array, assert_close, conclude, report
 
 EPS32 = float(np.finfo(np.float32).eps)
 PROBES = 4
@@ -151,6 +151,7 @@ def _check_float32(f: Callable, *xs: np.ndarray, vjp: Vjp | None, rng: np.random
 
     with np.errstate(all="ignore"):
         u = np.asarray(rng.standard_normal(as_array(pull(f, *[x.copy() for x in wide])[0]).shape, np.float32))
+        report(f"cotangent u = {u!r}")
         expected = at(wide)
         moves = [at([x * (1 + 4 * EPS32 * rng.choice([-1.0, 1.0], x.shape)) for x in wide]) for _ in range(PROBES)]
         found = at(narrow)
