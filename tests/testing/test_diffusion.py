@@ -14,7 +14,7 @@ from hypothesis.errors import InvalidArgument
 
 from tinygen.models.ddpm import NoiseSchedule
 from tinygen.testing import CheckError, DiffusionError, Inconclusive, check_diffusion, rngs, schedules
-from tinygen.testing.diffusion import LAWS, NOISE
+from tinygen.testing.diffusion import LAWS, NOISE, detectable_scale
 from tinygen.testing.noise import check_noise
 
 Array = np.ndarray
@@ -275,7 +275,8 @@ def test_what_is_missing_is_named() -> None:
 def test_noise_is_judged_with_the_power_that_is_stated(rng: np.random.Generator) -> None:
     z, rate = rng.standard_normal(NOISE), 1e-6 / LAWS
     check_noise(0.1 * z, 0.1, 0.0, rate, "a step")
-    for wrong in (1.035 * z, 0.965 * z, z + 0.06, np.where(rng.random(NOISE) < 0.05, np.abs(z), z)):
+    factor = detectable_scale(1e-6)
+    for wrong in (factor * z, z / factor, z + 0.06, np.where(rng.random(NOISE) < 0.05, np.abs(z), z)):
         with pytest.raises(CheckError):
             check_noise(0.1 * wrong, 0.1, 0.0, rate, "a step")
 
