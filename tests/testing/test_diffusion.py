@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import find, given, settings
+from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 
@@ -145,6 +145,27 @@ MISTAKES = {
 def test_mistakes_are_named(fault: str, beta: Array, rng: np.random.Generator) -> None:
     with pytest.raises(DiffusionError, match=MISTAKES[fault]):
         check_diffusion(Mutant(beta, fault), rng=rng)
+
+
+@pytest.mark.parametrize(
+    ("fault", "drawn"),
+    [
+        ("one t for all", ["x0", "eps"]),
+        ("posterior of the step before", ["x0", "x"]),
+        ("clips", ["x0", "x", "eta", "seed"]),
+        ("no noise", ["eta", "seed"]),
+    ],
+)
+def test_a_failure_notes_what_was_drawn(fault: str, drawn: list[str]) -> None:
+    @settings(max_examples=1, database=None, phases=[Phase.generate])
+    @given(st.none())
+    def fails(_: None) -> None:
+        check_diffusion(Mutant(np.full(9, 0.5), fault))
+
+    with pytest.raises(DiffusionError) as raised:
+        fails()
+    notes = [line.split(" = ")[0] for line in raised.value.__notes__ if " = " in line]
+    assert notes == drawn
 
 
 @settings(max_examples=20)

@@ -16,6 +16,7 @@ from tinygen.testing.verdicts import (
     assert_close,
     conclude,
     generator,
+    reporting,
 )
 
 ALL_PAIRS, TIMES = 8, 20  # steps are judged for all t and s up to the first T, then from this many t at most
@@ -253,10 +254,12 @@ def _check_diffuse(process: DiffusionProcess, chain: _Chain, rng: np.random.Gene
     allowed += 16 * chain.eps * (np.abs(x0) + np.abs(eps))
     for t in times.tolist():
         at = slice(t, t + 1)
-        found = _call(process, "diffuse", x0[at], t, eps[at])
-        assert_close(found, expected[at], error=allowed[at], rtol=0.0, what=f"diffuse at t={t}")
-    found = _call(process, "diffuse", x0, times, eps)
-    assert_close(found, expected, error=allowed, rtol=0.0, what="diffuse at t=0 … T, one for each row")
+        with reporting(x0=x0[at], eps=eps[at]):
+            found = _call(process, "diffuse", x0[at], t, eps[at])
+            assert_close(found, expected[at], error=allowed[at], rtol=0.0, what=f"diffuse at t={t}")
+    with reporting(x0=x0, eps=eps):
+        found = _call(process, "diffuse", x0, times, eps)
+        assert_close(found, expected, error=allowed, rtol=0.0, what="diffuse at t=0 … T, one for each row")
 
 
 def _check_posterior(process: DiffusionProcess, chain: _Chain, rng: np.random.Generator) -> None:
@@ -266,8 +269,9 @@ def _check_posterior(process: DiffusionProcess, chain: _Chain, rng: np.random.Ge
         of_x0, of_x = chain.signal[t - 1] * beta / now, math.sqrt(1 - beta) * before / now
         allowed = 2 * (chain.error[t - 1] + chain.error[t]) / now + chain.relative[t] * chain.signal[t - 1]
         allowed = (allowed + 16 * chain.eps) * (np.abs(x0) + np.abs(x))
-        found = _call(process, "posterior_mean", x0, x, t)
-        assert_close(found, of_x0 * x0 + of_x * x, error=allowed, rtol=0.0, what=f"posterior_mean at t={t}")
+        with reporting(x0=x0, x=x):
+            found = _call(process, "posterior_mean", x0, x, t)
+            assert_close(found, of_x0 * x0 + of_x * x, error=allowed, rtol=0.0, what=f"posterior_mean at t={t}")
 
 
 def _check_repeats(process: DiffusionProcess, rng: np.random.Generator) -> None:
@@ -285,14 +289,15 @@ def _check_means(process: DiffusionProcess, chain: _Chain, rng: np.random.Genera
             law, seed = chain.step(t, s, eta), int(rng.integers(2**32))
             x0, x = rng.standard_normal((2, 2, 3))
             zero = np.zeros_like(x)
-            noise = _call(process, "step", zero, zero, t, s, eta, np.random.default_rng(seed))
-            if eta == 0 or s == 0:
-                what = f"{law.what}: noise where there must be none"
-                assert_close(noise, zero, error=4 * chain.eps, what=what)
-            moved = _call(process, "step", x0, x, t, s, eta, np.random.default_rng(seed)) - noise
-            allowed = law.mean_error * (np.abs(x0) + np.abs(x)) + 16 * chain.eps * np.abs(noise)
-            what = f"{law.what}: the mean, {law.of_x0:.6g} x_0 + {law.of_x:.6g} x_t"
-            assert_close(moved, law.of_x0 * x0 + law.of_x * x, error=allowed, rtol=0.0, what=what)
+            with reporting(x0=x0, x=x, eta=eta, seed=seed):
+                noise = _call(process, "step", zero, zero, t, s, eta, np.random.default_rng(seed))
+                if eta == 0 or s == 0:
+                    what = f"{law.what}: noise where there must be none"
+                    assert_close(noise, zero, error=4 * chain.eps, what=what)
+                moved = _call(process, "step", x0, x, t, s, eta, np.random.default_rng(seed)) - noise
+                allowed = law.mean_error * (np.abs(x0) + np.abs(x)) + 16 * chain.eps * np.abs(noise)
+                what = f"{law.what}: the mean, {law.of_x0:.6g} x_0 + {law.of_x:.6g} x_t"
+                assert_close(moved, law.of_x0 * x0 + law.of_x * x, error=allowed, rtol=0.0, what=what)
 
 
 def _steps(last: int, rng: np.random.Generator) -> list[tuple[int, int]]:
@@ -310,9 +315,11 @@ def _check_noises(process: DiffusionProcess, chain: _Chain, false_alarm: float, 
     laws = list(_noisy_steps(chain, rng))
     resolved = [found for found in laws if found[0].sd_error < RESOLVED * found[0].sd]
     for law, t, s, eta in resolved:
-        zero, child = np.zeros(NOISE[1:]), np.random.default_rng(int(rng.integers(2**32)))
-        noise = np.stack([_call(process, "step", zero, zero, t, s, eta, child) for _ in range(NOISE[0])])
-        check_noise(noise, law.sd, law.sd_error, false_alarm / LAWS, law.what)
+        zero, seed = np.zeros(NOISE[1:]), int(rng.integers(2**32))
+        child = np.random.default_rng(seed)
+        with reporting(eta=eta, seed=seed):
+            noise = np.stack([_call(process, "step", zero, zero, t, s, eta, child) for _ in range(NOISE[0])])
+            check_noise(noise, law.sd, law.sd_error, false_alarm / LAWS, law.what)
     return bool(resolved) or not laws
 
 
