@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import find, given, settings
+from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 
 from tests.testing.support import rejected
 from tinygen.models.ddpm import NoiseSchedule
 from tinygen.testing import CheckError, DiffusionError, Inconclusive, check_diffusion, rngs, schedules
-from tinygen.testing.diffusion import LAWS, NOISE
+from tinygen.testing.diffusion import LAWS, NOISE, detectable_scale
 from tinygen.testing.noise import check_noise
 
 Array = np.ndarray
@@ -148,6 +148,27 @@ def test_mistakes_are_named(fault: str, beta: Array, rng: np.random.Generator) -
         check_diffusion(Mutant(beta, fault), rng=rng)
 
 
+@pytest.mark.parametrize(
+    ("fault", "drawn"),
+    [
+        ("one t for all", ["x0", "eps"]),
+        ("posterior of the step before", ["x0", "x"]),
+        ("clips", ["x0", "x", "eta", "seed"]),
+        ("no noise", ["eta", "seed"]),
+    ],
+)
+def test_a_failure_notes_what_was_drawn(fault: str, drawn: list[str]) -> None:
+    @settings(max_examples=1, database=None, phases=[Phase.generate])
+    @given(st.none())
+    def fails(_: None) -> None:
+        check_diffusion(Mutant(np.full(9, 0.5), fault))
+
+    with pytest.raises(DiffusionError) as raised:
+        fails()
+    notes = [line.split(" = ")[0] for line in raised.value.__notes__ if " = " in line]
+    assert notes == drawn
+
+
 @settings(max_examples=20)
 @given(beta=schedules(st.integers(1, 60)), rng=rngs())
 def test_another_way_to_draw_passes(beta: Array, rng: np.random.Generator) -> None:
@@ -276,7 +297,8 @@ def test_what_is_missing_is_named() -> None:
 def test_noise_is_judged_with_the_power_that_is_stated(rng: np.random.Generator) -> None:
     z, rate = rng.standard_normal(NOISE), 1e-6 / LAWS
     check_noise(0.1 * z, 0.1, 0.0, rate, "a step")
-    for wrong in (1.035 * z, 0.965 * z, z + 0.06, np.where(rng.random(NOISE) < 0.05, np.abs(z), z)):
+    factor = detectable_scale(1e-6)
+    for wrong in (factor * z, z / factor, z + 0.06, np.where(rng.random(NOISE) < 0.05, np.abs(z), z)):
         with rejected(CheckError):
             check_noise(0.1 * wrong, 0.1, 0.0, rate, "a step")
 

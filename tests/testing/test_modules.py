@@ -41,9 +41,15 @@ def test_parameters_are_distinct_and_far_from_zero(data: st.DataObject, dtype: t
     assert all(np.array_equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-@given(parameters(st.sampled_from([nn.Linear(2, 2, np.random.default_rng(0)), Reverse()]), scale=st.floats(0.1, 9)))
-def test_models_and_scales_may_be_drawn(model: nn.Module) -> None:
-    assert isinstance(model, Reverse) or model.weight.dtype == np.float64
+@given(
+    parameters(
+        st.sampled_from([nn.Linear(2, 2, np.random.default_rng(0)), Reverse()]),
+        scale=st.floats(0.1, 9),
+        dtype=st.sampled_from([np.float32, np.float64]),
+    )
+)
+def test_models_scales_and_dtypes_may_be_drawn(model: nn.Module) -> None:
+    assert isinstance(model, Reverse) or model.weight.dtype in (np.float32, np.float64)
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,22 @@ def test_the_rest(drawn: tuple, t: tg.Tensor, rng: np.random.Generator) -> None:
 
 
 @given(
+    shape=shapes(max_dims=st.integers(1, 2), min_side=st.just(2), max_side=st.integers(2, 5)),
+    several=broadcast_args(st.integers(1, 3), max_dims=st.just(2)),
+)
+def test_bounds_of_shapes_may_be_drawn(shape: tuple, several: tuple) -> None:
+    assert len(shape) <= 2 and all(2 <= side <= 5 for side in shape)
+    assert 1 <= len(several) <= 3 and all(len(s) <= 2 for s in several)
+
+
+@pytest.mark.parametrize("wrong", [{"max_side": -1}, {"min_side": 3, "max_side": st.just(2)}, {"max_dims": 1.5}])
+def test_bounds_of_shapes_are_validated(wrong: dict) -> None:
+    for strategy in (shapes(**wrong), broadcast_args(2, **wrong)):
+        with pytest.raises(InvalidArgument):
+            find(strategy, lambda drawn: True)
+
+
+@given(
     x=arrays(np.float64, (2, 3, 3), domain=Real(structure="positive definite")),
     y=arrays(np.float64, (2, 3, 3), domain=Real(structure="invertible")),
 )

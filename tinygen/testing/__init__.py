@@ -11,7 +11,7 @@ from tinygen.testing import faults
 from tinygen.testing.autoregressive import check_autoregressive
 from tinygen.testing.contracts import check_contract, check_state_roundtrip
 from tinygen.testing.densities import check_density, check_kl
-from tinygen.testing.diffusion import DiffusionProcess, check_diffusion, schedules
+from tinygen.testing.diffusion import DiffusionProcess, check_diffusion
 from tinygen.testing.domains import arguments, bind
 from tinygen.testing.flows import check_bijection
 from tinygen.testing.gradients import Pullback, check_adjoint, check_subgradient, check_taylor, check_vjp
@@ -19,6 +19,7 @@ from tinygen.testing.graphs import Graph, Step, graphs
 from tinygen.testing.kernels import check_kernel
 from tinygen.testing.kill_matrix import kill_matrix
 from tinygen.testing.modules import FAMILIES, bijections, parameters
+from tinygen.testing.noise_schedules import schedules
 from tinygen.testing.optimizers import adam_rule, check_optimizer, sgd_rule
 from tinygen.testing.samplers import check_sampler
 from tinygen.testing.strategies import LAYOUTS, Layout, arrays, broadcast_args, layouts, rngs, shapes, tensors

@@ -13,7 +13,9 @@ from statistics import NormalDist
 import numpy as np
 from tqdm import trange
 
+from tinygen.models.ddpm import NoiseSchedule
 from tinygen.testing.densities import check_kl
+from tinygen.testing.diffusion import check_diffusion, detectable_scale
 from tinygen.testing.faults.distributions import Gaussian
 from tinygen.testing.samplers import check_sampler
 from tinygen.testing.verdicts import CheckError, Inconclusive
@@ -21,6 +23,7 @@ from tinygen.testing.verdicts import CheckError, Inconclusive
 RATE = 0.01
 DETECT = 0.1
 FACES = np.arange(6)
+BETA = np.full(4, 0.8)
 P, Q = Gaussian(0.0, 1.0), Gaussian(0.5, 1.5)
 
 Run = Callable[[np.random.Generator, bool], None]
@@ -51,7 +54,9 @@ def discrete(rng: np.random.Generator, faulty: bool) -> None:
         # The lowest face has a share of 1/6, and takes this part of the others.
         return r.choice(FACES, n) * ~(faulty & (r.random(n) < DETECT * 6 / 5))
 
-    log_prob = lambda x: np.full(len(x), -math.log(6))  # noqa: E731
+    def log_prob(x: np.ndarray) -> np.ndarray:
+        return np.full(len(x), -math.log(6))
+
     check_sampler(sample, log_prob, support=FACES, detect=DETECT, false_alarm=RATE, rng=rng)
 
 
@@ -67,11 +72,29 @@ def divergence(rng: np.random.Generator, faulty: bool) -> None:
     check_kl(P, Q, kl=kl, detect=DETECT, false_alarm=RATE, rng=rng)
 
 
+class Scaled(NoiseSchedule):
+    """The noise of one step is too large, of all that `check_diffusion` may look at."""
+
+    def step(self, x0: np.ndarray, x: np.ndarray, t: int, s: int, eta: float, rng: np.random.Generator) -> np.ndarray:
+        """As of a right chain, but for the first kind of step that is looked at."""
+        drawn = super().step(x0, x, t, s, eta, rng)
+        if (t, s, eta) != (2, 1, 1.0):
+            return drawn
+        mean = self.posterior_mean(x0, x, t)
+        return mean + detectable_scale(RATE) * (drawn - mean)
+
+
+def diffusion(rng: np.random.Generator, faulty: bool) -> None:
+    """A chain whose σ is wrong in one step."""
+    check_diffusion((Scaled if faulty else NoiseSchedule)(BETA), false_alarm=RATE, rng=rng)
+
+
 RUNS: dict[str, Run] = {
     "check_sampler, log_prob": against_log_prob,
     "check_sampler, reference": against_reference,
     "check_sampler, discrete": discrete,
     "check_kl": divergence,
+    "check_diffusion": diffusion,
 }
 
 

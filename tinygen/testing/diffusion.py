@@ -1,4 +1,4 @@
-"""Noise schedules, and the checker of diffusion processes: the chain of DDPM, and the steps of DDIM."""
+"""The checker of diffusion processes: the chain of DDPM, and the steps of DDIM."""
 
 import math
 from collections.abc import Iterator
@@ -6,11 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from hypothesis import strategies as st
-from hypothesis.errors import InvalidArgument
-from hypothesis.strategies import SearchStrategy
 
-from tinygen.testing.noise import check_noise
+from tinygen.testing.noise import check_noise, detectable
 from tinygen.testing.verdicts import (
     CheckError,
     DiffusionError,
@@ -19,6 +16,7 @@ from tinygen.testing.verdicts import (
     assert_close,
     conclude,
     generator,
+    reporting,
 )
 
 ALL_PAIRS, TIMES = 8, 20  # steps are judged for all t and s up to the first T, then from this many t at most
@@ -26,46 +24,6 @@ LAWS = 4  # noises that are judged by statistics in one check
 NOISE = (2, 128, 256)  # calls, examples in each, entries of each
 RESOLVED = 0.25  # a standard deviation that rounding may change by more than this share of it is not judged
 ARGUMENTS = {"diffuse": ("x0", "t", "eps"), "posterior_mean": ("x0", "x", "t"), "step": ("x0", "x", "t", "s", "eta")}
-
-
-def schedules(T: int | SearchStrategy[int]) -> SearchStrategy[np.ndarray]:
-    """Noise schedules β_1 … β_T, ``(T,)`` in float64, that leave at most 1 % of the signal's power: Π (1-β) <= 0.01.
-
-    Any shape is drawn, and the two that people use: linear (Ho et al. 2020, section 4, times 1000/T; from T = 21 on, as
-    β would pass 1 before), and cosine (Nichol and Dhariwal 2021, eq. 17).
-
-    Parameters
-    ----------
-    T : how many steps, at least 1, or a strategy that says how many
-
-    Raises
-    ------
-    hypothesis.errors.InvalidArgument : T is not a whole number from 1 on; at once if it is a value
-
-    Examples
-    --------
-    >>> from hypothesis import given, strategies as st
-    >>> from tinygen.models.ddpm import NoiseSchedule
-    >>> from tinygen.testing import check_diffusion, rngs, schedules
-    >>> @given(schedules(st.integers(1, 30)).map(NoiseSchedule), rngs())
-    ... def test_diffusion(process, rng):
-    ...     check_diffusion(process, rng=rng)
-    >>> test_diffusion()
-    """
-    return T.flatmap(_schedules) if isinstance(T, SearchStrategy) else _schedules(T)
-
-
-def _schedules(steps: int) -> SearchStrategy[np.ndarray]:
-    if not isinstance(steps, int | np.integer) or steps < 1:
-        raise InvalidArgument(f"schedules: T={steps!r} is not a number of steps, which is a whole number from 1 on")
-    rates = st.lists(st.integers(1, 100), min_size=steps, max_size=steps).map(np.array)
-    total = st.integers(5, 12)  # -log Π (1-β), in nats; log 100 = 4.6
-    anything = st.builds(lambda rate, total: -np.expm1(-total * rate / rate.sum()), rates, total)
-    cosine = np.cos((np.arange(steps + 1) / steps + 0.008) / 1.008 * math.pi / 2) ** 2
-    usual = [np.minimum(1 - cosine[1:] / cosine[:-1], 0.999)]
-    if steps > 20:
-        usual.append(np.linspace(1e-4, 0.02, steps) * 1000 / steps)
-    return st.one_of(anything, st.sampled_from(usual).map(np.copy))
 
 
 class DiffusionProcess(Protocol):
@@ -116,8 +74,9 @@ def check_diffusion(
     All of this is compared to within rounding, for the noise is the same in two calls that are given generators in the
     same state. Only the noise's own law is judged by statistics: of four steps, in 65,536 entries each, its variance
     and its independence between calls, examples and entries (by χ² bounds, Laurent and Massart 2000, lemma 1) and its
-    distribution (Massart 1990). A σ that is wrong by 3.5 % in a step that is looked at, and a distribution off by 0.025
-    at some quantile k/32, pass one check of 10⁶. In float32 rounding of ᾱ adds to that, up to a quarter of σ.
+    distribution (Massart 1990). A σ that is wrong by the factor `detectable_scale`, 1.032 at 1e-6, in a step that is
+    looked at, is missed with a probability below ``false_alarm``; so is, at 1e-6, a distribution off by 0.022 at some
+    quantile k/32. In float32 rounding of ᾱ adds to that, up to a quarter of σ.
 
     Parameters
     ----------
@@ -166,6 +125,17 @@ def check_diffusion(
     except CheckError as error:
         verdict = DiffusionError(str(error))
     conclude(verdict)
+
+
+def detectable_scale(false_alarm: float) -> float:
+    """By what factor σ must be wrong in a step that `check_diffusion` looks at, to be missed as rarely as this.
+
+    Examples
+    --------
+    >>> round(detectable_scale(1e-6), 4)
+    1.0316
+    """
+    return detectable(math.prod(NOISE), false_alarm / LAWS, missed=false_alarm)
 
 
 # ------------------------------------------------------------------------------------------------------------ machinery
@@ -284,10 +254,12 @@ def _check_diffuse(process: DiffusionProcess, chain: _Chain, rng: np.random.Gene
     allowed += 16 * chain.eps * (np.abs(x0) + np.abs(eps))
     for t in times.tolist():
         at = slice(t, t + 1)
-        found = _call(process, "diffuse", x0[at], t, eps[at])
-        assert_close(found, expected[at], error=allowed[at], rtol=0.0, what=f"diffuse at t={t}")
-    found = _call(process, "diffuse", x0, times, eps)
-    assert_close(found, expected, error=allowed, rtol=0.0, what="diffuse at t=0 … T, one for each row")
+        with reporting(x0=x0[at], eps=eps[at]):
+            found = _call(process, "diffuse", x0[at], t, eps[at])
+            assert_close(found, expected[at], error=allowed[at], rtol=0.0, what=f"diffuse at t={t}")
+    with reporting(x0=x0, eps=eps):
+        found = _call(process, "diffuse", x0, times, eps)
+        assert_close(found, expected, error=allowed, rtol=0.0, what="diffuse at t=0 … T, one for each row")
 
 
 def _check_posterior(process: DiffusionProcess, chain: _Chain, rng: np.random.Generator) -> None:
@@ -297,8 +269,9 @@ def _check_posterior(process: DiffusionProcess, chain: _Chain, rng: np.random.Ge
         of_x0, of_x = chain.signal[t - 1] * beta / now, math.sqrt(1 - beta) * before / now
         allowed = 2 * (chain.error[t - 1] + chain.error[t]) / now + chain.relative[t] * chain.signal[t - 1]
         allowed = (allowed + 16 * chain.eps) * (np.abs(x0) + np.abs(x))
-        found = _call(process, "posterior_mean", x0, x, t)
-        assert_close(found, of_x0 * x0 + of_x * x, error=allowed, rtol=0.0, what=f"posterior_mean at t={t}")
+        with reporting(x0=x0, x=x):
+            found = _call(process, "posterior_mean", x0, x, t)
+            assert_close(found, of_x0 * x0 + of_x * x, error=allowed, rtol=0.0, what=f"posterior_mean at t={t}")
 
 
 def _check_repeats(process: DiffusionProcess, rng: np.random.Generator) -> None:
@@ -316,14 +289,15 @@ def _check_means(process: DiffusionProcess, chain: _Chain, rng: np.random.Genera
             law, seed = chain.step(t, s, eta), int(rng.integers(2**32))
             x0, x = rng.standard_normal((2, 2, 3))
             zero = np.zeros_like(x)
-            noise = _call(process, "step", zero, zero, t, s, eta, np.random.default_rng(seed))
-            if eta == 0 or s == 0:
-                what = f"{law.what}: noise where there must be none"
-                assert_close(noise, zero, error=4 * chain.eps, what=what)
-            moved = _call(process, "step", x0, x, t, s, eta, np.random.default_rng(seed)) - noise
-            allowed = law.mean_error * (np.abs(x0) + np.abs(x)) + 16 * chain.eps * np.abs(noise)
-            what = f"{law.what}: the mean, {law.of_x0:.6g} x_0 + {law.of_x:.6g} x_t"
-            assert_close(moved, law.of_x0 * x0 + law.of_x * x, error=allowed, rtol=0.0, what=what)
+            with reporting(x0=x0, x=x, eta=eta, seed=seed):
+                noise = _call(process, "step", zero, zero, t, s, eta, np.random.default_rng(seed))
+                if eta == 0 or s == 0:
+                    what = f"{law.what}: noise where there must be none"
+                    assert_close(noise, zero, error=4 * chain.eps, what=what)
+                moved = _call(process, "step", x0, x, t, s, eta, np.random.default_rng(seed)) - noise
+                allowed = law.mean_error * (np.abs(x0) + np.abs(x)) + 16 * chain.eps * np.abs(noise)
+                what = f"{law.what}: the mean, {law.of_x0:.6g} x_0 + {law.of_x:.6g} x_t"
+                assert_close(moved, law.of_x0 * x0 + law.of_x * x, error=allowed, rtol=0.0, what=what)
 
 
 def _steps(last: int, rng: np.random.Generator) -> list[tuple[int, int]]:
@@ -341,9 +315,11 @@ def _check_noises(process: DiffusionProcess, chain: _Chain, false_alarm: float, 
     laws = list(_noisy_steps(chain, rng))
     resolved = [found for found in laws if found[0].sd_error < RESOLVED * found[0].sd]
     for law, t, s, eta in resolved:
-        zero, child = np.zeros(NOISE[1:]), np.random.default_rng(int(rng.integers(2**32)))
-        noise = np.stack([_call(process, "step", zero, zero, t, s, eta, child) for _ in range(NOISE[0])])
-        check_noise(noise, law.sd, law.sd_error, false_alarm / LAWS, law.what)
+        zero, seed = np.zeros(NOISE[1:]), int(rng.integers(2**32))
+        child = np.random.default_rng(seed)
+        with reporting(eta=eta, seed=seed):
+            noise = np.stack([_call(process, "step", zero, zero, t, s, eta, child) for _ in range(NOISE[0])])
+            check_noise(noise, law.sd, law.sd_error, false_alarm / LAWS, law.what)
     return bool(resolved) or not laws
 
 

@@ -20,7 +20,11 @@ Family = Callable[[int, np.random.Generator], Bijection]
 
 @st.composite
 def parameters(
-    draw: DrawFn, model: M | SearchStrategy[M], scale: float | SearchStrategy = 0.5, *, dtype: DTypeLike = np.float64
+    draw: DrawFn,
+    model: M | SearchStrategy[M],
+    scale: float | SearchStrategy = 0.5,
+    *,
+    dtype: DTypeLike | SearchStrategy = np.float64,
 ) -> M:
     """Deep copies of a model with every parameter drawn anew, never degenerate: no zeros, and no two entries alike.
 
@@ -31,8 +35,9 @@ def parameters(
     Parameters
     ----------
     model : a module, which is left alone, or a strategy of modules
-    scale : the mean magnitude of the entries; they lie between a fifth of it and nine fifths, with either sign
-    dtype : floating, of parameters and buffers
+    scale : the mean magnitude of the entries, or a strategy of it; they lie between a fifth of it and nine fifths, with
+        either sign
+    dtype : floating, of parameters and buffers, or a strategy of it
 
     Raises
     ------
@@ -51,13 +56,14 @@ def parameters(
     """
     source = draw(model) if isinstance(model, SearchStrategy) else model
     size = draw(scale) if isinstance(scale, SearchStrategy) else scale
+    kind = np.dtype(draw(dtype) if isinstance(dtype, SearchStrategy) else dtype)
     if not isinstance(source, Module):
         raise InvalidArgument(f"parameters: the model must be a tinygen.nn.Module, got {type(source).__name__}")
     if not 0 < size < math.inf:
         raise InvalidArgument(f"parameters: scale must be positive and finite, got {size}")
-    if np.dtype(dtype).kind != "f":
-        raise InvalidArgument(f"parameters: dtype must be floating, got {np.dtype(dtype)}")
-    return _redrawn(source.astype(dtype), float(size), draw(rngs()))
+    if kind.kind != "f":
+        raise InvalidArgument(f"parameters: dtype must be floating, got {kind}")
+    return _redrawn(source.astype(kind), float(size), draw(rngs()))
 
 
 def _redrawn(model: M, scale: float, rng: np.random.Generator) -> M:
@@ -118,7 +124,7 @@ def bijections(
     depth: int | SearchStrategy[int] = 3,
     *,
     scale: float | SearchStrategy = 0.5,
-    dtype: DTypeLike = np.float64,
+    dtype: DTypeLike | SearchStrategy = np.float64,
 ) -> SearchStrategy[Bijection]:
     """Random compositions of bijections of R^D: `Chain` and `Inverse`, nested, of members of some families.
 

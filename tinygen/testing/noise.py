@@ -56,6 +56,16 @@ def check_noise(noise: np.ndarray, sd: float, sd_error: float, false_alarm: floa
             )
 
 
+def detectable(n: int, false_alarm: float, missed: float) -> float:
+    """A σ that is wrong by this factor, up or down, passes `check_noise` of n entries with probability ``missed``.
+
+    At most, that is: it passes only if χ²_n / n is beyond a bound that holds but with that probability.
+    """
+    low, high = _chi_square(n, math.log(10 / false_alarm))
+    least, most = _chi_square(n, math.log(1 / missed))
+    return math.sqrt(max(high / least, most / low))
+
+
 def _chi_square(n: int, x: float) -> tuple[float, float]:
     """Bounds of χ²_n / n that each hold but with probability e^-x (Laurent and Massart 2000, lemma 1)."""
     return 1 - 2 * math.sqrt(x / n), 1 + 2 * math.sqrt(x / n) + 2 * x / n

@@ -24,17 +24,37 @@ LAYOUTS = ("C", "F", "strided", "reversed", "offset", "read-only", "zero-stride"
 SPECIAL = (math.inf, -math.inf, math.nan, 0.0, -0.0)
 
 
-def shapes(*, max_dims: int = 3, min_side: int = 0, max_side: int = 4) -> SearchStrategy[Shape]:
-    """Shapes of up to ``max_dims`` axes, none included."""
-    return hnp.array_shapes(min_dims=0, max_dims=max_dims, min_side=min_side, max_side=max_side)
+def shapes(
+    *,
+    max_dims: int | SearchStrategy[int] = 3,
+    min_side: int | SearchStrategy[int] = 0,
+    max_side: int | SearchStrategy[int] = 4,
+) -> SearchStrategy[Shape]:
+    """Shapes of up to ``max_dims`` axes, none included. Bounds are values or strategies of them."""
+    return _bounded(
+        lambda most, low, high: hnp.array_shapes(min_dims=0, max_dims=most, min_side=low, max_side=high),
+        max_dims,
+        min_side,
+        max_side,
+    )
 
 
 def broadcast_args(
-    n: int, *, max_dims: int = 3, min_side: int = 0, max_side: int = 4
+    n: int | SearchStrategy[int],
+    *,
+    max_dims: int | SearchStrategy[int] = 3,
+    min_side: int | SearchStrategy[int] = 0,
+    max_side: int | SearchStrategy[int] = 4,
 ) -> SearchStrategy[tuple[Shape, ...]]:
-    """``n`` shapes that broadcast together."""
-    return hnp.mutually_broadcastable_shapes(num_shapes=n, max_dims=max_dims, min_side=min_side, max_side=max_side).map(
-        lambda drawn: drawn.input_shapes
+    """``n`` shapes that broadcast together. ``n`` and the bounds are values or strategies of them."""
+    return _bounded(
+        lambda n, most, low, high: hnp.mutually_broadcastable_shapes(
+            num_shapes=n, max_dims=most, min_side=low, max_side=high
+        ).map(lambda drawn: drawn.input_shapes),
+        n,
+        max_dims,
+        min_side,
+        max_side,
     )
 
 
@@ -157,6 +177,10 @@ class _Arguments:
     dtype: Any
     shape: Any
     layout: Callable[[np.ndarray], np.ndarray]
+
+
+def _bounded(strategy: Callable[..., SearchStrategy], *bounds: int | SearchStrategy[int]) -> SearchStrategy:
+    return st.tuples(*map(_lazy, bounds)).flatmap(lambda drawn: strategy(*drawn))
 
 
 def _lazy(value: Any) -> SearchStrategy:

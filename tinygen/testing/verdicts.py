@@ -1,6 +1,7 @@
 """What a check can conclude: it passes silently, fails with one of these errors, or is inconclusive."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
@@ -100,6 +101,17 @@ def report(text: str) -> None:
     """Show what a checker drew if the example fails, when hypothesis is running."""
     if currently_in_test_context():
         note(text)
+
+
+@contextmanager
+def reporting(**drawn: Any) -> Iterator[None]:
+    """`report` what was drawn, by its name, if a check within fails."""
+    try:
+        yield
+    except CheckError:
+        for name, value in drawn.items():
+            report(f"{name} = {value!r}")
+        raise
 
 
 def as_array(x: Any) -> np.ndarray:

@@ -8,8 +8,9 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tinygen.models.ddpm import NoiseSchedule
-from tinygen.testing.diffusion import check_diffusion, schedules
+from tinygen.testing.diffusion import check_diffusion
 from tinygen.testing.faults.base import Checker, Fault
+from tinygen.testing.noise_schedules import schedules
 
 Array = np.ndarray
 
