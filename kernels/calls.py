@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,13 @@ def do(function: Callable[..., Any], *args: Any) -> None:
     """Call a function that writes to its arguments, and note that."""
     function(*args)
     note(function, *args)
+
+
+def computed(ufunc: np.ufunc, *args: Any) -> np.ndarray:
+    """``ufunc(*args)``, noted."""
+    out = np.asarray(ufunc(*args))
+    note(partial(ufunc, out=out), *args)
+    return out
 
 
 def contiguous(array: np.ndarray) -> np.ndarray:

@@ -1,8 +1,11 @@
 """What is replayed does the same as what is called: every operation, gradients of both orders, models in training."""
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from copy import deepcopy
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,8 @@ from hypothesis import strategies as st
 import tinygen as tg
 from tinygen import nn, optim
 from tinygen.autograd import Primitive, effect, operations, program
+from tinygen.autograd.domain import Boolean
+from tinygen.autograd.program import Program
 from tinygen.errors import GraphError, NonFiniteError
 from tinygen.models import VAE
 from tinygen.testing import arguments, bind, rngs
@@ -107,32 +112,116 @@ def test_training_with_two_updates_has_the_same_bits(rng: np.random.Generator) -
     assert optimizer.steps.tolist() == [12] * len(optimizer.steps)
 
 
-@settings(max_examples=5)
-@given(rng=rngs())
-def test_what_was_recorded_is_told_apart(rng: np.random.Generator) -> None:
-    """By shape, dtype, option, evaluation mode and no_grad; and it is forgotten if a parameter has another array."""
-    net = nn.Sequential(nn.BatchNorm(2))
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list:
+    """One entry for each call that was replayed."""
+    seen: list = []
+    run = Program.run
 
-    class Scaled(nn.Module):
-        def __init__(self) -> None:
-            self.net, self.factor = net, nn.Parameter(np.ones(2, np.float32))
+    def counted(self: Program, arguments: Any) -> Any:
+        seen.append(self)
+        return run(self, arguments)
 
-        @tg.replayed
-        def __call__(self, x: tg.Tensor, power: int) -> tg.Tensor:
-            return self.net(x) * self.factor**power
+    monkeypatch.setattr(Program, "run", counted)
+    return seen
 
-    model = Scaled()
+
+class Scaled(nn.Module):
+    """A module within a module, a parameter, and a buffer that follows."""
+
+    def __init__(self) -> None:
+        self.inner = nn.Sequential(nn.BatchNorm(2))
+        self.factor = nn.Parameter(np.array([2.0, 3.0], np.float32))
+
+    @tg.replayed
+    def value(self, x: tg.Tensor, power: float) -> list:
+        y = self.inner(x) * self.factor**power
+        trained = [p for p in self.parameters() if p.requires_grad]
+        return [y, tg.grad(tg.sum(y * y), trained) if y.requires_grad else None]
+
+
+CHANGES: dict[str, Callable[[Scaled], Any]] = {
+    "a submodule's mode": lambda m: m.inner.eval(),
+    "a parameter's array": lambda m: setattr(m.factor, "data", m.factor.data * 3),
+    "the array of a parameter used later": lambda m: setattr(m.inner.layers[0].bias, "data", np.ones(2, np.float32)),
+    "a parameter that is frozen": lambda m: setattr(m.factor, "requires_grad", False),
+    "a buffer in place": lambda m: m.inner.layers[0].running_var.fill(5),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_changes_between_calls_are_seen(change: Callable, runs: list) -> None:
+    rng = np.random.default_rng(0)
+    model, usual = Scaled(), Scaled()
+    optim.Adam([*model.parameters()])  # whose flat array is the memory of all parameters
+    for training in (True, False):
+        for m in (model, usual):
+            m.train(training)
+        for k in range(12):
+            if k == 6:
+                change(model)
+                change(usual)
+            x = rng.standard_normal((3, 2)).astype(np.float32)
+            assert bits(model.value(x, 2.0)) == bits(Scaled.value.function(usual, tg.Tensor(x), 2.0))
+            assert weights(model) == weights(usual)
+    assert len(runs) >= 12
+
+
+def test_shapes_options_and_recording_are_told_apart(runs: list) -> None:
+    rng = np.random.default_rng(0)
+    model, usual = Scaled().eval(), Scaled().eval()
     for k in range(24):
         x = rng.standard_normal((3 + k % 2, 2)).astype(np.float32)
-        if k == 12:
-            model.factor.data = 3 * model.factor.data
-        model.train(k % 4 < 2)
-        running = net.state_dict()
-        found = model(x, 1 + k // 8)
-        net.load_state_dict(running)
-        assert bits(found) == bits(Scaled.__call__.function(model, tg.Tensor(x), 1 + k // 8))
-        with tg.no_grad():
-            assert not model(x, 1).requires_grad
+        for power in (1, 1.0, True):
+            assert bits(model.value(x, power)) == bits(Scaled.value.function(usual, tg.Tensor(x), power))
+    with tg.no_grad():
+        for _ in range(4):
+            assert bits(model.value(x, 1)) == bits(Scaled.value.function(usual, tg.Tensor(x), 1))
+    assert len(runs) == 3 * 24 - 12 + 2
+
+
+def test_dropout_and_spectral_norm_draw_and_iterate_in_every_call(runs: list) -> None:
+    def made() -> tuple[nn.Module, optim.Optimizer]:
+        rng = np.random.default_rng(0)
+        net = nn.Sequential(nn.spectral_norm(nn.Linear(4, 4, rng), rng), nn.Dropout(0.1, rng), nn.Linear(4, 2, rng))
+        return net, optim.SGD(net.parameters(), 0.1)
+
+    (net, optimizer), (usual, usual_optimizer) = made(), made()
+    step = tg.replayed(lambda x: optimizer.minimize(tg.sum(tg.square(net(x)))))
+    for _ in range(8):
+        x = np.random.default_rng(1).standard_normal((3, 4)).astype(np.float32)
+        expected = usual_optimizer.minimize(tg.sum(tg.square(usual(tg.Tensor(x)))))
+        assert bits(step(x)) == bits(expected)
+        assert weights(net) == weights(usual)
+    assert len(runs) == 6
+
+
+@tg.primitive(domain=tg.autograd.Real())
+def shifted_after_a_kernel(x):
+    """NumPy's part of an operation is done again too, unless it says that kernels do everything."""
+    return tg.relu(x) + 1
+
+
+@tg.primitive(domain={"x": tg.autograd.Real(), "mask": Boolean()})
+def unmasked(x, mask):
+    """A rule that computes with a truth value."""
+    return np.where(mask, 0, x)
+
+
+unmasked.vjp(x=lambda g, mask: g * ~mask)
+
+
+def test_operations_of_users() -> None:
+    rng = np.random.default_rng(0)
+
+    def f(x: tg.Tensor, m: tg.Tensor) -> list:
+        leaf = tg.Tensor(x.data, requires_grad=True)
+        y = unmasked(leaf, m) * tg.tensor(x)
+        return [shifted_after_a_kernel(x), y, tg.grad(tg.sum(y), leaf)]
+
+    thrice(f, lambda: [rng.standard_normal(8), rng.random(8) < 0.5])
+    thrice(lambda x: list(tg.slogdet(x)), lambda: [rng.standard_normal((5, 3, 3))])
+    del operations.__dict__["shifted_after_a_kernel"], operations.__dict__["unmasked"]
 
 
 @settings(max_examples=3)
@@ -177,11 +266,15 @@ def called_twice(f: Callable, *xs: np.ndarray) -> None:
 
 X = np.array([1.0, 2.0])
 DRAWS = np.random.default_rng(0)
+COUNTER = count(1)
+W = tg.Tensor(np.ones(2), requires_grad=True)
 
 DIFFERENT = {
     "random numbers": (lambda x: x + DRAWS.standard_normal(2), r"add was given .*<constant float64 \(2,\)>"),
-    "a number that was read": (lambda x: x * float(DRAWS.random()), "multiply was given"),
-    "other operations": (lambda x: x if DRAWS.integers(1 << 30) % 2**20 == 7 else x + DRAWS.random(2), "add"),
+    "a random number": (lambda x: x * float(DRAWS.random()), "multiply was given"),
+    "other operations": (lambda x: x * x if next(COUNTER) % 2 else x + x, "multiply was given .* in one, add"),
+    "what an effect is given": (lambda x: effect(np.add, x, next(COUNTER)), "effect add was given"),
+    "a cotangent": (lambda x: tg.grad(W * x, W, DRAWS.standard_normal(2), create_graph=True), "was given"),
     "a result that is no Tensor": (lambda x: (x, DRAWS.random()), "return was given"),
 }
 
@@ -190,6 +283,38 @@ DIFFERENT = {
 def test_functions_that_change_are_refused(f: Callable, text: str) -> None:
     with pytest.raises(GraphError, match=text):
         called_twice(f, X)
+
+
+READS: dict[str, Callable] = {
+    "item": lambda x: x * (10 if tg.max(x).item() > 5 else 1),
+    "bool": lambda x: x if tg.max(x) > 5 else -x,
+    "float": lambda x: x / float(tg.sum(x)),
+    "numpy": lambda x: x.numpy() + 1,
+    "asarray": lambda x: tg.sum(x) + np.asarray(x),
+}
+
+
+@pytest.mark.parametrize("f", READS.values(), ids=READS)
+def test_reading_a_value_is_refused(f: Callable) -> None:
+    with pytest.raises(GraphError, match="cannot be read"):
+        called_twice(f, X)
+
+
+def test_shapes_that_depend_on_values_are_refused() -> None:
+    f = tg.replayed(lambda x: tg.exp(x) * tg.tensor([1.0]).astype(np.float64) + tg.sum(_positive(x)))
+    for _ in range(2):
+        f(X)
+    with pytest.raises(GraphError, match="getitem now gives .* shapes must not depend on values"):
+        f(X - 1.5)
+
+
+def _positive(x: tg.Tensor) -> tg.Tensor:
+    return x[(x > 0)]
+
+
+def test_arguments_must_be_hashable() -> None:
+    with pytest.raises(TypeError, match="an array or a hashable"):
+        tg.replayed(lambda x, k: x)(X, [1])
 
 
 def test_backward_is_refused() -> None:
@@ -223,18 +348,27 @@ def test_results_and_arguments_are_the_callers_own() -> None:
         assert np.array_equal(x, X) and not np.may_share_memory(second["same"].data, x)
 
 
-def test_large_functions_are_called_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program, "LIMIT", 100)
-    calls = []
+@pytest.mark.parametrize("limit", [100, 1_000, 2_500])
+def test_large_functions_are_called_as_usual(limit: int, monkeypatch: pytest.MonkeyPatch, runs: list) -> None:
+    """Those whose arguments are too large already, and those that are given up on the way."""
+    monkeypatch.setattr(program, "LIMIT", limit)
+    (net, optimizer), (usual, usual_optimizer) = copies(np.random.default_rng(0))
+    alive = []
 
-    @tg.replayed
-    def f(x: tg.Tensor) -> tg.Tensor:
-        calls.append(x)
-        return tg.sum(x * x)
+    def step(net: nn.Module, optimizer: optim.Optimizer, x: tg.Tensor) -> tuple:
+        h = net(x)
+        alive.append(weakref.ref(h.data))
+        loss = tg.mean(tg.square(h))
+        return loss, optimizer.minimize(loss), x
 
-    for k in range(4):
-        assert f(np.full(50, k)).item() == 50 * k * k
-    assert len(calls) == 4
+    again = tg.replayed(lambda x: step(net, optimizer, x))
+    for _ in range(4):
+        x = np.random.default_rng(1).standard_normal((9, 3)).astype(np.float32)
+        found = again(x)
+        assert bits(found) == bits(step(usual, usual_optimizer, tg.Tensor(x)))
+        assert weights(net) == weights(usual)
+        assert not found[0].requires_grad and not np.may_share_memory(found[2].data, x)
+    assert not runs and not any(ref() is not None for ref in alive)
 
 
 def test_anomalies_are_looked_for_in_every_call() -> None:
@@ -257,6 +391,39 @@ def test_effects_run_where_they_stand() -> None:
     for k in range(5):
         f(np.full(2, float(k)))
     assert seen == [2.0 * k * k for k in range(5)]
+
+
+def test_an_effect_may_call_the_function_itself() -> None:
+    @tg.replayed
+    def f(x: tg.Tensor, depth: int) -> tg.Tensor:
+        inner = effect(lambda a: f(a + 1, depth - 1).data if depth else a, x)
+        return x + inner
+
+    for k in range(4):
+        assert f(np.array([float(k)]), 2).item() == 4.0 * k + 5
+
+
+def test_an_object_and_its_programs_can_be_forgotten() -> None:
+    class Counter(nn.Module):
+        def __init__(self) -> None:
+            self.count = np.zeros(())
+
+        def follow(self, x: np.ndarray) -> None:
+            self.count += 1
+
+        @tg.replayed
+        def value(self, x: tg.Tensor) -> tg.Tensor:
+            effect(self.follow, x)
+            return x * x
+
+    counter = Counter()
+    for _ in range(3):
+        counter.value(X)
+    assert counter.count == 3
+    gone = weakref.ref(counter)
+    del counter
+    gc.collect()
+    assert gone() is None
 
 
 def test_threads_wait_for_each_other() -> None:

@@ -71,19 +71,18 @@ def assert_same_bits_on_all_thread_counts(name: str, args: tuple) -> None:
         assert one.tobytes() == two.tobytes() == three.tobytes()
 
 
-def assert_same_bits_wherever_arrays_lie(name: str, args: tuple) -> None:
-    """What a kernel says that it did gives the same bits when done again, with the arrays in either order in memory.
+def assert_noted_calls_do_it_again(name: str, args: tuple, others: tuple) -> None:
+    """What a kernel notes gives the bits of another call with other arguments, wherever the arrays lie.
 
-    Compiled loops check whether arrays overlap, and that code must not depend on it.
+    Compiled loops check whether arrays overlap, and what comes out must not depend on it.
     """
-    args = tuple(np.array(a, order="C") if isinstance(a, np.ndarray) else a for a in args)
-    before = {id(a): a.copy() for a in args if isinstance(a, np.ndarray)}
+    args, others = (
+        tuple(np.array(a, order="C") if isinstance(a, np.ndarray) else a for a in x) for x in (args, others)
+    )
+    new = {id(a): b.copy() for a, b in zip(args, others, strict=True) if isinstance(a, np.ndarray)}
     with noted() as calls:
-        y = compiled(name)(*args)
-    results = [args[i] for i in CASES[name].in_place] or [
-        a for a in (y if isinstance(y, tuple) else (y,)) if a is not None
-    ]
-    expected = [a.tobytes() for a in results]
+        results = _results(name, args)
+    expected = [a.tobytes() for a in _results(name, others)]
     arrays = [a for _, given in calls for a in given if isinstance(a, np.ndarray)]
     owners = list({id(_owner(a)): _owner(a) for a in (*arrays, *results)}.values())
     for order in (owners, owners[::-1]):
@@ -98,10 +97,16 @@ def assert_same_bits_wherever_arrays_lie(name: str, args: tuple) -> None:
             return np.ndarray(a.shape, a.dtype, memory, offset, a.strides)
 
         for a in order:
-            moved(a)[...] = before.get(id(a), a)
+            moved(a)[...] = new.get(id(a), a)
         for function, given in calls:
             function(*map(moved, given))
         assert [moved(a).tobytes() for a in results] == expected
+
+
+def _results(name: str, args: tuple) -> list[np.ndarray]:
+    y = compiled(name)(*args)
+    returned = [a for a in (y if isinstance(y, tuple) else (y,)) if a is not None]
+    return [args[i] for i in CASES[name].in_place] or returned
 
 
 def _owner(array: np.ndarray) -> np.ndarray:

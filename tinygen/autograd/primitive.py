@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.autograd.context import anomaly, module_path, recorder, recording
-from tinygen.autograd.domain import Domain, Examples, Real, Sequence
+from tinygen.autograd.domain import Boolean, Domain, Examples, Real, Sequence
 from tinygen.autograd.graph import Node, backpropagate, check_finite
 from tinygen.autograd.registry import register
 from tinygen.autograd.tensor import Tensor
@@ -87,15 +87,18 @@ class Primitive(Operation):
         domain: Domain | Real,
         twins: Callable | tuple[Callable, ...],
         composition: Callable | None,
+        noted: bool,
     ) -> None:
         super().__init__(function, domain, twins)
         self.composition = composition
+        self.noted = noted
         self.rules: dict[int, Callable] = {}
         self.joint: Callable | None = None
         self._joint_reads: tuple[str, ...] = ()
         self._plans: dict[tuple[int, ...], Plan] = {}
         self._defaults = tuple(p.default for p in inspect.signature(function).parameters.values())
         self.arrays = self._positions((Real, Sequence))
+        self.read_as_tensors = self._positions((Real, Sequence, Boolean))
         self._sequences = self._positions((Sequence,))
 
     def _positions(self, kinds: tuple[type, ...]) -> tuple[int, ...]:
@@ -139,7 +142,8 @@ class Primitive(Operation):
         for i in self._sequences:
             if any(isinstance(a, Tensor) for a in args[i]):
                 return self._apply(args)
-        out = self.compute(args)
+        program = recorder.get()
+        out = self.compute(args) if program is None else program.operation(self, args, args)
         return np.asarray(out[0] if self.composition else out)
 
     def compute(self, args: Sequence_[Any]) -> Any:
@@ -299,7 +303,7 @@ class Primitive(Operation):
         if program is None:
             gradients = self.joint(**reads)
             return {i: gradients[self.parameters[i]] for i in positions}
-        gradients = program.rule(f"the rule of {self.name}", self.joint, reads)
+        gradients = program.rule(self, self.joint, reads)
         return {i: Tensor.wrap(gradients[self.parameters[i]]) for i in positions}
 
     def _pull_composed(self, node: Node, g: Any, positions: Collection[int], wrap: Any) -> dict[int, Any]:
@@ -319,7 +323,7 @@ def _kept(node: Node) -> tuple[tuple, Any]:
     if recorder.get() is None:
         return node.values, node.out
     tensors = [
-        _as_tensors(value) if position in node.primitive.arrays and not shape_only else value
+        _as_tensors(value) if position in node.primitive.read_as_tensors and not shape_only else value
         for value, (position, shape_only) in zip(node.values, node.plan.reads, strict=True)
     ]
     return tuple(tensors), _as_tensors(node.out)
@@ -361,7 +365,11 @@ def _caller() -> str:
 
 
 def primitive(
-    *, domain: Domain | Real, numpy: Callable | tuple[Callable, ...] = (), composition: Callable | None = None
+    *,
+    domain: Domain | Real,
+    numpy: Callable | tuple[Callable, ...] = (),
+    composition: Callable | None = None,
+    noted: bool = False,
 ) -> Callable[[Callable], Primitive]:
     """Declare a differentiable operation: a decorator for its function that computes it.
 
@@ -372,6 +380,8 @@ def primitive(
     composition : for a fused operation, the same function composed of other operations. The forward function then
         returns ``(value, by-product)``, `Primitive.joint_vjp` declares a fast rule, and higher derivatives
         differentiate the composition.
+    noted : whether everything that the function and its rule do to memory is done by kernels, or by `kernels.calls`, so
+        that it can be done again by these calls alone where it is `replayed`. Otherwise it is called again itself.
 
     Examples
     --------
@@ -386,7 +396,7 @@ def primitive(
     >>> tg.grad(cube(x), x)
     tensor(12., dtype=float32)
     """
-    return lambda function: Primitive(function, domain, numpy, composition)
+    return lambda function: Primitive(function, domain, numpy, composition, noted)
 
 
 def composite(*, domain: Domain | Real, numpy: Callable | tuple[Callable, ...] = ()) -> Callable[[Callable], Composite]:

@@ -1,11 +1,11 @@
 """What a function does with arrays, as a list of calls that can be made again.
 
-While a `Program` records, operations and derivative rules run as usual, and what they call to read and write memory is
-noted. Made again in the same order on the same memory, the calls do the same to other values, without what Python does
-in between. Nothing is fused or reordered, so the results have the same bits.
+While a `Program` records, operations and derivative rules run as usual, and what they do to memory is noted. Done again
+in the same order on the same memory, it gives the same for other values, without what Python does in between. Nothing
+is fused or reordered, so the results have the same bits.
 
-What is computed in other ways than by operations is not noted, and stays as it was. Two recordings can be compared to
-find that out: whatever enters an operation, and is neither an argument nor made by an operation, must be the same.
+What is computed in other ways than by operations is not noted, and stays as it was. Two recordings are compared to find
+that out: whatever an operation is given, and neither is an argument nor was made by an operation, must be the same.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from kernels import backend
 from kernels.calls import Call, noted
 from tinygen.autograd.context import recorder
 from tinygen.autograd.tensor import Tensor
@@ -29,7 +30,7 @@ large, Python takes a small share of the time."""
 
 
 class Memory(NamedTuple):
-    """An array in memory that a program writes to."""
+    """An array that is an argument or was made by an operation."""
 
     owner: int
     """The number of the array that owns the memory, in the order in which they were made."""
@@ -49,51 +50,54 @@ class Program:
     Attributes
     ----------
     arguments : copies of them, to which those of later runs are copied
-    calls : ``function(*args)``, each of which writes to arrays among its args
-    steps : the operations, and what each was given: `Memory`, or constants
-    leaves : the Tensors that were not made here, by id, and their arrays
-    too_large : whether it needed more than `LIMIT` and was given up
+    too_large : whether it made more than `LIMIT` and was given up
     """
 
     def __init__(self, arguments: Sequence[np.ndarray]) -> None:
         self.arguments = [np.array(a, order="C") for a in arguments]
-        self.calls: list[Call] = []
-        self.steps: list[tuple[str, Any]] = []
-        self.leaves: dict[int, tuple[Any, np.ndarray]] = {}
         self.too_large = False
+        self._calls: list[Call] = []  # ``function(*args)``, each of which writes to arrays among its args
+        self._steps: list[tuple[str, Any]] = []  # what was done, and to what: `Memory` or constants
+        self._conditions: dict[tuple[int, str], tuple[Any, Any]] = {}  # objects, and what their attributes were
         self._result: Any = None
-        self._owners: dict[int, tuple[int, np.ndarray]] = {}
+        self._owners: dict[int, tuple[int, np.ndarray]] = {}  # of memory made here, by id
         self._bytes = 0
         self._own(self.arguments)
 
     def record(self, function: Callable, args: Sequence[Any]) -> Any:
-        """The result of ``function(*args)``, recorded, with copies of its Tensors."""
+        """The result of ``function(*args)``, recorded."""
         token = recorder.set(self)
         try:
-            self._result = function(*args)
+            result = function(*args)
         finally:
             recorder.reset(token)
-        self.steps.append(("return", self._described(self._result)))
-        return _with_copies(self._result)
+        if not self.too_large:
+            self._steps.append(("return", self._described(result)))
+            self._result = _mapped(result, lambda a: Tensor.wrap(a.data) if isinstance(a, Tensor) else a)
+        return detached(result)
 
     def run(self, arguments: Sequence[np.ndarray]) -> Any:
         """The result for other arguments of the same shapes."""
         for place, array in zip(self.arguments, arguments, strict=True):
             np.copyto(place, array)
-        for function, args in self.calls:
+        for function, args in self._calls:
             function(*args)
-        return _with_copies(self._result)
+        return detached(self._result)
+
+    def depends_on(self, thing: Any, attribute: str) -> None:
+        """Say that the program is valid only as long as an attribute of an object is what it is now."""
+        if not self.too_large:
+            self._conditions[id(thing), attribute] = thing, getattr(thing, attribute)
 
     @property
     def valid(self) -> bool:
-        """Whether the leaves still have the arrays that they had."""
-        return all(leaf.data is array for leaf, array in self.leaves.values())
+        """Whether everything is as it was that the program depends on."""
+        return all(getattr(thing, name) is value for (_, name), (thing, value) in self._conditions.items())
 
     def check_same(self, other: "Program", name: str) -> None:
         """Raise `GraphError`, naming the function, unless both recorded the same operations on the same constants."""
-        for (what, given), (other_what, other_given) in zip_longest(
-            self.steps, other.steps, fillvalue=("nothing", None)
-        ):
+        nothing = ("nothing", None)
+        for (what, given), (other_what, other_given) in zip_longest(self._steps, other._steps, fillvalue=nothing):
             if what != other_what or not _same(given, other_given):
                 raise GraphError(
                     f"{name} cannot be replayed, for its first two calls differ: {what} was given {_shown(given)} in "
@@ -106,63 +110,56 @@ class Program:
     def operation(self, primitive: "Primitive", args: Sequence[Any], values: Sequence[Any]) -> Any:
         """Compute an operation of ``values``, which are ``args`` without Tensors."""
         for tensor in _leaves(args, Tensor):
-            if tensor.node is None and not self._owns(tensor.data):
-                self.leaves[id(tensor)] = tensor, tensor.data
-        twin = next(iter(primitive.twins), None)
-        ufunc = twin if isinstance(twin, np.ufunc) and (twin.nin, twin.nout) == (len(values), 1) else None
-        return self._recorded(primitive.name, partial(primitive.compute, values), primitive.function, values, ufunc)
+            if tensor.node is None and not self.owns(tensor.data):
+                self.depends_on(tensor, "data")
+                self.depends_on(tensor, "_requires_grad")
+        return self._recorded(primitive, primitive.name, partial(primitive.compute, values), primitive.function, values)
 
-    def rule(self, name: str, rule: Callable, reads: dict[str, Any]) -> Any:
+    def rule(self, primitive: "Primitive", rule: Callable, reads: dict[str, Any]) -> Any:
         """Apply a derivative rule that runs on arrays."""
-        return self._recorded(
-            name, partial(rule, **reads), partial(_call_by_name, rule, list(reads)), list(reads.values())
-        )
+        again = partial(_call_by_name, rule, list(reads))
+        name = f"the rule of {primitive.name}"
+        return self._recorded(primitive, name, partial(rule, **reads), again, list(reads.values()))
 
-    def effect(self, function: Callable, args: Sequence[Any]) -> None:
-        """Call a function for what it does beside operations."""
+    def effect(self, function: Callable, args: Sequence[Any]) -> Any:
+        """The value of ``function(*args)``, called for what it does beside operations."""
+        name = f"effect {function.__qualname__}"
+        if not self.too_large:
+            self._steps.append((name, self._described(args)))
         token = recorder.set(None)
         try:
-            function(*args)
+            made = function(*args)
         finally:
             recorder.reset(token)
-        self._add([(function, tuple(args))])
+        if not self.too_large:
+            arrays = list(_leaves(made, np.ndarray))
+            self._calls.append((_compute_again, (name, arrays, function, args)) if arrays else (function, tuple(args)))
+            self._own(arrays)
+        return made
 
     def copied(self, array: np.ndarray) -> np.ndarray:
         """A copy of an array."""
-        copy = array.copy()
-        self._add([(np.copyto, (copy, array))])
-        return copy
+        return self.effect(np.ndarray.copy, [array])
 
-    def _recorded(
-        self, name: str, first: Callable, function: Callable, given: Sequence[Any], ufunc: np.ufunc | None = None
-    ) -> Any:
-        """The value of ``first()``, of which later values are ``function(*given)``; with arrays in place of numbers."""
+    def _recorded(self, primitive: "Primitive", name: str, first: Callable, again: Callable, given: Any) -> Any:
+        """The value of ``first()``, with arrays in place of numbers; later values are ``again(*given)``."""
         if self.too_large:
             return _mapped(first(), np.asarray)
-        self.steps.append((name, self._described(given)))
+        self._steps.append((name, self._described(given)))
         with noted() as calls:
             made = _mapped(first(), np.asarray)
         read = list(_leaves(given, np.ndarray))
-        # A view of what was given is there already.
-        fresh = [None if any(np.may_share_memory(a, b) for b in read) else a for a in _leaves(made, np.ndarray)]
-        if calls:
-            self._add(calls)
-        elif ufunc and _computes(ufunc, given, made):
-            self._add([(partial(ufunc, out=made), tuple(given))])
-        elif isinstance(made, np.ndarray) and fresh[0] is not None:
-            self._add([(_compute_again, (made, function, given))])
-        elif any(a is not None for a in fresh):
-            self._add([(_compute_all_again, (fresh, function, given))])
-        self._own(_leaves(made, np.ndarray))
+        fresh = [a if not any(np.may_share_memory(a, b) for b in read) else None for a in _leaves(made, np.ndarray)]
+        if primitive.noted and calls and backend() == "compiled":  # reference kernels note nothing
+            self._calls += calls
+            known = {id(_owner(a)) for a in read}
+            self._own(a for a in _leaves(calls, np.ndarray) if id(_owner(a)) not in known)
+        elif any(a is not None for a in fresh):  # else all is views of what was given
+            self._calls.append((_compute_again, (name, fresh, again, given)))
+        self._own(a for a in fresh if a is not None)
         return made
 
-    def _add(self, calls: Sequence[Call]) -> None:
-        self.calls += calls
-        self._own(_leaves(calls, np.ndarray))
-
     def _own(self, arrays: Iterable[np.ndarray]) -> None:
-        if self.too_large:
-            return
         for array in arrays:
             owner = _owner(array)
             if id(owner) not in self._owners:
@@ -170,17 +167,19 @@ class Program:
                 self._bytes += owner.nbytes
         if self._bytes > LIMIT:
             self.too_large = True
-            self.calls, self.steps, self._owners, self.leaves = [], [], {}, {}
+            for held in (self.arguments, self._calls, self._steps, self._conditions, self._owners):
+                held.clear()
 
-    def _owns(self, array: np.ndarray) -> bool:
+    def owns(self, array: np.ndarray) -> bool:
+        """Whether an array is an argument, or was made by an operation."""
         return id(_owner(array)) in self._owners
 
     def _described(self, value: Any) -> Any:
-        """A value in which `Memory` stands for each array that has been written to."""
+        """A value in which `Memory` stands for each array that is no constant."""
 
         def described(leaf: Any) -> Any:
             array = leaf.data if isinstance(leaf, Tensor) else leaf
-            if not isinstance(array, np.ndarray) or not self._owns(array):
+            if not isinstance(array, np.ndarray) or not self.owns(array):
                 return array
             number, owner = self._owners[id(_owner(array))]
             return Memory(number, array.ctypes.data - owner.ctypes.data, array.shape, array.strides, array.dtype)
@@ -188,10 +187,11 @@ class Program:
         return _mapped(value, described)
 
 
-def effect(function: Callable, *args: Any) -> None:
+def effect(function: Callable, *args: Any) -> Any:
     """Call ``function(*args)`` for what it does beside operations, also when a `replayed` function is replayed.
 
-    Tensors among ``args``, and in lists there, are given to it as arrays.
+    Tensors among ``args``, and in lists there, are given to it as arrays. It may return new arrays, always of the same
+    shapes: random numbers, for example.
 
     Examples
     --------
@@ -208,35 +208,27 @@ def effect(function: Callable, *args: Any) -> None:
     """
     arrays = _mapped(args, lambda a: a.data if isinstance(a, Tensor) else a)
     program = recorder.get()
-    if program is None:
-        function(*arrays)
-    else:
-        program.effect(function, arrays)
+    return function(*arrays) if program is None else program.effect(function, arrays)
 
 
 # -------------------------------------------------------------------------------------------------------------- calls
-
-
-def _computes(ufunc: np.ufunc, given: Sequence[Any], made: np.ndarray) -> bool:
-    """Whether a NumPy function gives the same bits, so that it can write to memory in place of an operation."""
-    with np.errstate(all="ignore"):
-        return np.asarray(ufunc(*given)).tobytes() == made.tobytes()
 
 
 def _call_by_name(function: Callable, names: Sequence[str], *args: Any) -> Any:
     return function(**dict(zip(names, args, strict=True)))
 
 
-def _compute_again(made: np.ndarray, function: Callable, given: Sequence[Any]) -> None:
-    """Write the value of ``function(*given)`` over the one made before."""
-    np.copyto(made, function(*given))
-
-
-def _compute_all_again(made: Sequence[np.ndarray | None], function: Callable, given: Sequence[Any]) -> None:
-    """Write all arrays in the value of ``function(*given)`` over those made before, but where that is None."""
+def _compute_again(what: str, made: Sequence[np.ndarray | None], function: Callable, given: Sequence[Any]) -> None:
+    """Write the arrays that ``function(*given)`` makes over those made before, but where that is None."""
     for old, new in zip(made, _leaves(_mapped(function(*given), np.asarray), np.ndarray), strict=True):
-        if old is not None:
-            np.copyto(old, new)
+        if old is None:
+            continue
+        if old.shape != new.shape or old.dtype != new.dtype:
+            raise GraphError(
+                f"replayed: {what} now gives {new.dtype} of shape {new.shape}, but gave {old.dtype} of {old.shape}; "
+                "shapes must not depend on values"
+            )
+        np.copyto(old, new)
 
 
 # ------------------------------------------------------------------------------------------------------- nested values
@@ -265,8 +257,8 @@ def _leaves(value: Any, kind: type) -> Iterator[Any]:
             yield from _leaves(element, kind)
 
 
-def _with_copies(value: Any) -> Any:
-    """A value whose Tensors and arrays are not those of the program, which the next run overwrites."""
+def detached(value: Any) -> Any:
+    """A value with copies of all Tensors and arrays, without their history."""
     return _mapped(value, lambda a: Tensor.wrap(a.data.copy()) if isinstance(a, Tensor) else a.copy())
 
 

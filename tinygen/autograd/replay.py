@@ -5,15 +5,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial, update_wrapper
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from tinygen.autograd.context import anomaly, recorder, recording
-from tinygen.autograd.program import Program
+from tinygen.autograd.program import Program, detached
 from tinygen.autograd.tensor import Tensor
 
-KEPT = 4
+KEPT = 8
 """Programs that are kept of one function, the latest: one for each combination of shapes and options."""
 
 
@@ -25,17 +24,20 @@ def replayed(function: Callable) -> "Replayed":
     backward and the optimizers' updates; later ones make the same calls on the same memory with new arguments. The
     results have the same bits.
 
-    The function's arguments are arrays, which it receives as Tensors, and hashable options. It returns Tensors, in
-    lists, tuples or dicts if there are several. It is recorded anew for other shapes or options, in evaluation mode of
-    the module whose method it is, and within `no_grad`. Functions that need much memory are called as usual.
+    The function's arguments, given by position, are arrays, which it receives as Tensors, and hashable options. It
+    returns Tensors without history, in lists, tuples or dicts if there are several. It is recorded anew for other
+    shapes and options, within `no_grad`, and when modules that it calls change between training and evaluation, or
+    parameters get other arrays or no longer require gradients. Functions that need much memory are called as usual.
 
-    What changes from call to call must be an argument, random numbers for example. What it does otherwise than by
-    operations happens in the first two calls only, unless it is done by `effect`; and arrays that it reads, such as a
-    module's buffers, must be changed in place.
+    What changes from call to call must be an argument: random numbers, for example. Whatever is not computed by
+    operations happens in the first two calls only, unless an `effect` does it; and what the function reads beside its
+    arguments, such as a module's buffers and layers, must be changed in place. What differs between the first two calls
+    is noticed, but what changes later is not.
 
     Raises
     ------
-    GraphError : the first two calls differ in more than their arguments
+    GraphError : the first two calls differ in more than their arguments, a Tensor's value is read, or a shape depends
+        on values
 
     Examples
     --------
@@ -59,54 +61,71 @@ class Replayed:
 
     def __init__(self, function: Callable) -> None:
         self.function = function
-        self._kept: WeakKeyDictionary[Any, _Kept] = WeakKeyDictionary()
-        update_wrapper(self, function)
+        self._programs = _Programs()
+        update_wrapper(self, function, updated=())
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else partial(self._call, instance)
 
+    def __deepcopy__(self, memo: dict) -> "Replayed":
+        return self  # as functions are
+
     def __call__(self, *args: Any) -> Any:
         """Call the function."""
-        return self._call(None, *args)
+        return self._programs.call(self.function, args, self.function.__qualname__)
 
     def _call(self, instance: Any, *args: Any) -> Any:
-        function = self.function if instance is None else partial(self.function, instance)
+        kept = vars(instance).setdefault("_programs", {})
+        programs = kept.get(self) or kept.setdefault(self, _Programs())
+        return programs.call(partial(self.function, instance), args, self.function.__qualname__)
+
+
+class _Programs:
+    """The programs of a function, or of a method of one object."""
+
+    def __init__(self) -> None:
+        self.programs: OrderedDict[Hashable, tuple[Program, bool]] = OrderedDict()  # and whether to replay it
+        self.lock = threading.RLock()  # a program's memory serves one call at a time
+        self.busy = False
+
+    def __deepcopy__(self, memo: dict) -> "_Programs":
+        return _Programs()  # for a program uses the memory of the object that it was recorded for
+
+    def call(self, function: Callable, args: Sequence[Any], name: str) -> Any:
+        """Replay the program for these arguments, record it, or call the function as it is."""
         if recorder.get() is not None:
-            return function(*args)
-        values = [np.asarray(a) if isinstance(a, Tensor | np.generic) else a for a in args]
-        if anomaly.get():
-            return function(*_as_tensors(values))
-        described = [(a.shape, a.dtype) if isinstance(a, np.ndarray) else a for a in values]
-        key = (recording.get(), getattr(instance, "training", None), *described)
-        kept = self._kept.setdefault(self if instance is None else instance, _Kept(self.function.__qualname__))
-        with kept.lock:
-            return kept.call(key, function, values)
+            return function(*_as_tensors(args))
+        values = [a.numpy() if isinstance(a, Tensor) else a for a in args]
+        with self.lock:
+            if anomaly.get() or self.busy:  # an effect calls the function that it is part of
+                return detached(function(*_as_tensors(values)))
+            self.busy = True
+            try:
+                return self._replay(function, values, name)
+            finally:
+                self.busy = False
 
-
-class _Kept:
-    """The programs of a function of one object."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.lock = threading.Lock()  # a program's memory serves one call at a time
-        self.programs: OrderedDict[Hashable, tuple[Program, bool]] = OrderedDict()  # and whether they can be replayed
-
-    def call(self, key: Hashable, function: Callable, values: Sequence[Any]) -> Any:
-        """Replay the program for ``key``, or record it."""
+    def _replay(self, function: Callable, values: Sequence[Any], name: str) -> Any:
         arrays = [v for v in values if isinstance(v, np.ndarray)]
-        program, ready = self.programs.get(key, (None, False))
+        described = [(v.shape, v.dtype) if isinstance(v, np.ndarray) else (type(v), v) for v in values]
+        key = (recording.get(), *described)
+        try:
+            program, ready = self.programs.get(key, (None, False))
+        except TypeError as error:
+            raise TypeError(f"{name}: an argument of a replayed function is an array or a hashable: {error}") from None
         if program and program.too_large:
-            return function(*_as_tensors(values))
+            return detached(function(*_as_tensors(values)))
         if program and not program.valid:
             program, ready = None, False
         if program and ready:
+            self.programs.move_to_end(key)
             return program.run(arrays)
         recorded = Program(arrays)
-        places = iter(recorded.arguments)
+        places = iter(recorded.arguments or arrays)
         own = [next(places) if isinstance(v, np.ndarray) else v for v in values]
         result = recorded.record(function, _as_tensors(own))
-        if program:
-            program.check_same(recorded, self.name)
+        if program and not recorded.too_large:
+            program.check_same(recorded, name)
         self.programs[key] = recorded, program is not None
         self.programs.move_to_end(key)
         if len(self.programs) > KEPT:

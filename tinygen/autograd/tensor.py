@@ -79,6 +79,7 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """The array itself; `GraphError` if that would lose a gradient."""
+        self._check_readable()
         if self.requires_grad:
             raise GraphError(
                 "this Tensor requires a gradient, which an ndarray cannot carry; use .detach().numpy() or .data"
@@ -89,7 +90,16 @@ class Tensor:
         """The value of a one-element Tensor as a Python number."""
         if self.size != 1:
             raise ShapeError(f"item() needs exactly one element, and the shape is {self.shape}")
+        self._check_readable()
         return self.data.item()
+
+    def _check_readable(self) -> None:
+        program = recorder.get()
+        if program is not None and program.owns(self.data):
+            raise GraphError(
+                "the value of a Tensor cannot be read in a replayed function, for it is read only once; compute with "
+                "operations such as where(), return it, or read it in an effect()"
+            )
 
     def backward(self, grad: "ArrayLike | Tensor | None" = None, *, retain_graph: bool = False) -> None:
         """Add the gradient of this Tensor to ``.grad`` of every leaf that it depends on.
@@ -120,6 +130,7 @@ class Tensor:
         return (self[i] for i in range(len(self)))
 
     def __bool__(self) -> bool:
+        self._check_readable()
         return bool(self.data)
 
     def __float__(self) -> float:
@@ -129,6 +140,7 @@ class Tensor:
         return int(self.item())
 
     def __index__(self) -> int:
+        self._check_readable()
         return self.data.__index__()
 
     def __format__(self, spec: str) -> str:
@@ -314,8 +326,10 @@ def tensor(data: ArrayLike, dtype: DTypeLike | None = None, requires_grad: bool 
     >>> tensor([[1.0, 2.0], [3.0, 4.0]]).sum(axis=0)
     tensor([4., 6.], dtype=float32)
     """
-    array = _as_array(data.numpy() if isinstance(data, Tensor) else data)
-    return Tensor(np.array(array, dtype=dtype), requires_grad)
+    if isinstance(data, Tensor):
+        copy = op.astype(data.detach(), dtype or data.dtype) if not data.requires_grad else data.numpy()
+        return Tensor(copy, requires_grad)
+    return Tensor(np.array(_as_array(data), dtype=dtype), requires_grad)
 
 
 def grad(
@@ -414,9 +428,9 @@ def _place(data: np.ndarray, place: Any) -> Tensor:
     return Tensor.wrap(data, place) if isinstance(place, Node) else place
 
 
-def _owned(pairs: list[tuple[Any, Any]], cotangents: list[np.ndarray]) -> list[tuple[Any, np.ndarray]]:
+def _owned(pairs: list[tuple[Any, Any]], cotangents: list[Any]) -> list[tuple[Any, np.ndarray]]:
     """Copy gradients that share memory with a cotangent or with each other."""
-    taken = {id(g) for g in cotangents}
+    taken = {id(g.data) if isinstance(g, Tensor) else id(g) for g in cotangents}
     owned = []
     for place, gradient in pairs:
         array = gradient.data if isinstance(gradient, Tensor) else np.asarray(gradient)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tinygen import ops
-from tinygen.autograd import Tensor
+from tinygen.autograd import Tensor, effect
 from tinygen.bijections.base import Bijection, Pair, sum_rows
 from tinygen.errors import DataError, ShapeError
 from tinygen.nn import Parameter
@@ -35,8 +35,8 @@ class ActNorm(Bijection):
 
     def forward(self, x: Any) -> Pair:
         self._check(x)
-        if self.training and not self.initialized:
-            self._initialize(x.data if isinstance(x, Tensor) else x)
+        if self.training:
+            effect(self._initialize, x)
         return (x - self.mean) * ops.exp(self.log_scale), self._log_det(x)
 
     def inverse(self, z: Any) -> Pair:
@@ -53,13 +53,18 @@ class ActNorm(Bijection):
 
     def _initialize(self, x: np.ndarray) -> None:
         axes = tuple(range(x.ndim - 1))
-        if not x.size:
+        if self.initialized or not x.size:
             return
         std = x.std(axes, dtype=np.float64)  # in float32, rounding would make it 1e-6 for a constant channel
         self.mean.data[...] = x.mean(axes, dtype=np.float64)
         varies = std > np.finfo(x.dtype).eps * np.abs(x).max(axes)
         self.log_scale.data[...] = -np.log(np.where(varies, std, 1))  # what does not vary is only centred
         self.initialized[...] = True
+
+
+def _check_unit_interval(x: np.ndarray) -> None:
+    if x.size and not (x.min() >= 0 and x.max() <= 1):
+        raise DataError(f"Logit: x must lie in [0, 1], but reaches from {x.min()} to {x.max()}; scale the data")
 
 
 class Logit(Bijection):
@@ -78,11 +83,7 @@ class Logit(Bijection):
         self.alpha = alpha
 
     def forward(self, x: Any) -> Pair:
-        data = x.data if isinstance(x, Tensor) else x
-        if data.size and not (data.min() >= 0 and data.max() <= 1):
-            raise DataError(
-                f"Logit: x must lie in [0, 1], but reaches from {data.min()} to {data.max()}; scale the data"
-            )
+        effect(_check_unit_interval, x)
         y = self.alpha + (1 - 2 * self.alpha) * x
         log_y, log_not_y = ops.log(y), ops.log1p(-y)
         return log_y - log_not_y, sum_rows(math.log(1 - 2 * self.alpha) - log_y - log_not_y)

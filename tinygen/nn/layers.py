@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygen import ops
-from tinygen.autograd import Tensor
+from tinygen.autograd import Tensor, effect
 from tinygen.nn import init as initial
 from tinygen.nn.module import Module, Parameter
 
@@ -165,9 +165,9 @@ class SpectralNorm(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
-            self._iterate(self.steps)
+            effect(self._iterate, self.steps)
         matrix = self.layer.weight.reshape((len(self.left), -1))
-        sigma = ops.sum(matrix * np.outer(self.left, self.right))
+        sigma = ops.matmul(ops.matmul(self.left, matrix), self.right)
         return self.layer.apply(x, self.layer.weight / sigma)
 
 

@@ -48,7 +48,7 @@ class BatchNorm(Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x if isinstance(x, Tensor) else Tensor(x)
         if not self.training:
-            scale = self.weight / np.sqrt(self.running_var + self.running_var.dtype.type(self.eps))
+            scale = self.weight / ops.sqrt(ops.add(self.running_var, self.eps))
             return x * scale + (self.bias - scale * self.running_mean)
         axes = tuple(range(x.ndim - 1))
         mean = ops.mean(x, axes)

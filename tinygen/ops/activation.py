@@ -33,7 +33,7 @@ def not_negative(value, name):
     return value
 
 
-@primitive(domain=Real(), numpy=np.tanh)
+@primitive(domain=Real(), numpy=np.tanh, noted=True)
 def tanh(x):
     """Elementwise hyperbolic tangent: d(tanh x) = (1 - tanh² x) dx."""
     return kernels.activate(floating(x, "tanh"), "tanh")[0]
@@ -42,7 +42,7 @@ def tanh(x):
 tanh.vjp(x=lambda g, out: g * (1 - out * out))
 
 
-@primitive(domain=Real())
+@primitive(domain=Real(), noted=True)
 def sigmoid(x):
     """Elementwise logistic function σ(x) = 1/(1 + e⁻ˣ), without overflow: dσ = σ (1 - σ) dx."""
     return kernels.activate(floating(x, "sigmoid"), "sigmoid")[0]
@@ -51,7 +51,7 @@ def sigmoid(x):
 sigmoid.vjp(x=lambda g, out: g * (out * (1 - out)))
 
 
-@primitive(domain=_KINKED, composition=lambda x: where(x > 0, x, 0))
+@primitive(domain=_KINKED, composition=lambda x: where(x > 0, x, 0), noted=True)
 def relu(x):
     """Elementwise max(x, 0); its derivative at 0 is 0."""
     return kernels.activate(floating(x, "relu"), "relu")
@@ -62,7 +62,11 @@ def _relu_vjp(g, saved):
     return {"x": kernels.activate_grad(g, saved, "relu")}
 
 
-@primitive(domain={"x": _KINKED, "slope": Choice(0.01, 0.2)}, composition=lambda x, slope: where(x > 0, x, slope * x))
+@primitive(
+    domain={"x": _KINKED, "slope": Choice(0.01, 0.2)},
+    composition=lambda x, slope: where(x > 0, x, slope * x),
+    noted=True,
+)
 def leaky_relu(x, slope=0.01):
     """Elementwise x where x > 0 and slope · x elsewhere, for a slope >= 0; its derivative at 0 is the slope."""
     return kernels.activate(floating(x, "leaky_relu"), "leaky_relu", not_negative(slope, "leaky_relu: slope"))
@@ -76,6 +80,7 @@ def _leaky_relu_vjp(g, saved, slope):
 @primitive(
     domain={"x": _KINKED, "alpha": Choice(1.0, 0.5)},
     composition=lambda x, alpha: where(x > 0, x, alpha * expm1(where(x > 0, 0, x))),
+    noted=True,
 )
 def elu(x, alpha=1.0):
     """Elementwise x for x > 0, alpha (eˣ - 1) elsewhere, alpha >= 0 (Clevert et al. 2016); its slope at 0 is alpha."""
@@ -87,7 +92,7 @@ def _elu_vjp(g, saved, alpha):
     return {"x": kernels.activate_grad(g, saved, "elu", alpha)}
 
 
-@primitive(domain=Real(), composition=lambda x: x * sigmoid(x))
+@primitive(domain=Real(), composition=lambda x: x * sigmoid(x), noted=True)
 def silu(x):
     """Elementwise x σ(x), also called swish."""
     return kernels.activate(floating(x, "silu"), "silu")
@@ -98,7 +103,7 @@ def _silu_vjp(g, saved):
     return {"x": kernels.activate_grad(g, saved, "silu")}
 
 
-@primitive(domain=Real(), composition=lambda x: 0.5 * x * (1 + erf(x / math.sqrt(2))))
+@primitive(domain=Real(), composition=lambda x: 0.5 * x * (1 + erf(x / math.sqrt(2))), noted=True)
 def gelu(x):
     """Elementwise x Φ(x), exact, with the standard normal's distribution function Φ (Hendrycks and Gimpel 2016)."""
     return kernels.activate(floating(x, "gelu"), "gelu")
@@ -109,7 +114,7 @@ def _gelu_vjp(g, saved):
     return {"x": kernels.activate_grad(g, saved, "gelu")}
 
 
-@primitive(domain=Real(), composition=lambda x: logaddexp(x, 0))
+@primitive(domain=Real(), composition=lambda x: logaddexp(x, 0), noted=True)
 def softplus(x):
     """Elementwise log(1 + eˣ), without overflow; its derivative is σ(x)."""
     return kernels.activate(floating(x, "softplus"), "softplus")
@@ -130,7 +135,11 @@ def _by_rows(kernel, axis, *arrays):
     return np.moveaxis(rows.reshape(moved[0].shape), -1, axis)
 
 
-@primitive(domain={"x": Real("n m k"), "axis": Axis()}, composition=lambda x, axis: exp(x - logsumexp(x, axis, True)))
+@primitive(
+    domain={"x": Real("n m k"), "axis": Axis()},
+    composition=lambda x, axis: exp(x - logsumexp(x, axis, True)),
+    noted=True,
+)
 def softmax(x, axis=-1):
     """exp(x) / sum(exp(x)) along an axis: positive numbers that sum to 1."""
     y = _by_rows(kernels.softmax, axis, floating(x, "softmax"))
@@ -142,7 +151,9 @@ def _softmax_vjp(g, saved, axis):
     return {"x": _by_rows(kernels.softmax_grad, axis, g, saved)}
 
 
-@primitive(domain={"x": Real("n m k"), "axis": Axis()}, composition=lambda x, axis: x - logsumexp(x, axis, True))
+@primitive(
+    domain={"x": Real("n m k"), "axis": Axis()}, composition=lambda x, axis: x - logsumexp(x, axis, True), noted=True
+)
 def log_softmax(x, axis=-1):
     """log(softmax(x)) along an axis, in nats, accurate where softmax underflows."""
     y = _by_rows(kernels.log_softmax, axis, floating(x, "log_softmax"))

@@ -56,7 +56,8 @@ def _check_images(operation, **arrays):
 
 
 @primitive(
-    domain={"x": Real("n=1:2 h=3:4 w=5:6 c=1:2"), "w": Real("p q c d=1:2"), "b": Real("d", optional=True), **_GEOMETRY}
+    domain={"x": Real("n=1:2 h=3:4 w=5:6 c=1:2"), "w": Real("p q c d=1:2"), "b": Real("d", optional=True), **_GEOMETRY},
+    noted=True,
 )
 def conv2d(x, w, b=None, stride=1, padding=0, dilation=1):
     """Convolution of images (cross-correlation, as the field has it).
@@ -120,7 +121,8 @@ def _show(shape):
             "size": Choice((4, 5), (5, 4)),
             "stride": Choice(2),
         },
-    )
+    ),
+    noted=True,
 )
 def conv2d_input_grad(y, w, size=None, stride=1, padding=0, dilation=1):
     """The adjoint of `conv2d` in its first argument: from y ``(N, H', W', C_out)`` to ``(N, H, W, C_in)``.
@@ -156,7 +158,8 @@ def _in_size(size, kernel, stride, padding, dilation):
             "kernel": Choice((2, 2), (2, 3)),
             "stride": Choice(2),
         },
-    )
+    ),
+    noted=True,
 )
 def conv2d_weight_grad(x, y, kernel, stride=1, padding=0, dilation=1):
     """The adjoint of `conv2d` in its second argument, ``(kh, kw, C_in, C_out)`` with ``kernel`` = (kh, kw).

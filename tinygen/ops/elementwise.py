@@ -4,43 +4,44 @@ import math
 
 import numpy as np
 
+from kernels.calls import computed
 from tinygen.autograd import Real, composite, primitive
 from tinygen.autograd.domain import Boolean, Choice
 
 # ----------------------------------------------------------------------------------------------------------- arithmetic
 
 
-@primitive(domain=Real(), numpy=np.add)
+@primitive(domain=Real(), numpy=np.add, noted=True)
 def add(a, b):
     """Elementwise sum: d(a + b) = da + db."""
-    return np.add(a, b)
+    return computed(np.add, a, b)
 
 
 add.vjp(a=lambda g: g, b=lambda g: g)
 
 
-@primitive(domain=Real(), numpy=np.subtract)
+@primitive(domain=Real(), numpy=np.subtract, noted=True)
 def subtract(a, b):
     """Elementwise difference: d(a - b) = da - db."""
-    return np.subtract(a, b)
+    return computed(np.subtract, a, b)
 
 
 subtract.vjp(a=lambda g: g, b=lambda g: -g)
 
 
-@primitive(domain=Real(), numpy=np.multiply)
+@primitive(domain=Real(), numpy=np.multiply, noted=True)
 def multiply(a, b):
     """Elementwise product: d(ab) = b da + a db."""
-    return np.multiply(a, b)
+    return computed(np.multiply, a, b)
 
 
 multiply.vjp(a=lambda g, b: g * b, b=lambda g, a: g * a)
 
 
-@primitive(domain={"a": Real(), "b": Real(avoid=(0.0,), gap=0.3)}, numpy=np.divide)
+@primitive(domain={"a": Real(), "b": Real(avoid=(0.0,), gap=0.3)}, numpy=np.divide, noted=True)
 def divide(a, b):
     """Elementwise quotient: d(a/b) = (da - (a/b) db) / b."""
-    return np.divide(a, b)
+    return computed(np.divide, a, b)
 
 
 divide.vjp(a=lambda g, b: g / b, b=lambda g, out, b: -g * out / b)
@@ -72,37 +73,37 @@ power.vjp(
 )
 
 
-@primitive(domain=Real(), numpy=np.negative)
+@primitive(domain=Real(), numpy=np.negative, noted=True)
 def negative(x):
     """Elementwise -x."""
-    return np.negative(x)
+    return computed(np.negative, x)
 
 
 negative.vjp(x=lambda g: -g)
 
 
-@primitive(domain=Real(), numpy=np.square)
+@primitive(domain=Real(), numpy=np.square, noted=True)
 def square(x):
     """Elementwise x²: d(x²) = 2x dx."""
-    return np.square(x)
+    return computed(np.square, x)
 
 
 square.vjp(x=lambda g, x: g * (2 * x))
 
 
-@primitive(domain=Real(avoid=(0.0,), gap=0.3), numpy=np.reciprocal)
+@primitive(domain=Real(avoid=(0.0,), gap=0.3), numpy=np.reciprocal, noted=True)
 def reciprocal(x):
     """Elementwise 1/x: d(1/x) = -dx/x²."""
-    return np.reciprocal(x)
+    return computed(np.reciprocal, x)
 
 
 reciprocal.vjp(x=lambda g, out: -g * out * out)
 
 
-@primitive(domain=Real(avoid=(0.0,)), numpy=np.sign)
+@primitive(domain=Real(avoid=(0.0,)), numpy=np.sign, noted=True)
 def sign(x):
     """Elementwise sign, -1, 0 or 1. Its derivative is 0, at the step too."""
-    return np.sign(x)
+    return computed(np.sign, x)
 
 
 sign.vjp(x=lambda g: g * 0)
@@ -117,10 +118,10 @@ def abs(x):
 abs.vjp(x=lambda g, x: g * sign(x))
 
 
-@primitive(domain=Real(avoid=(-2.0, -1.0, 0.0, 1.0, 2.0)), numpy=np.floor)
+@primitive(domain=Real(avoid=(-2.0, -1.0, 0.0, 1.0, 2.0)), numpy=np.floor, noted=True)
 def floor(x):
     """Elementwise largest integer not above x. Its derivative is 0, at the steps too."""
-    return np.floor(x)
+    return computed(np.floor, x)
 
 
 floor.vjp(x=lambda g: g * 0)
@@ -128,95 +129,95 @@ floor.vjp(x=lambda g: g * 0)
 # ------------------------------------------------------------------------------------------------- elementary functions
 
 
-@primitive(domain=Real(), numpy=np.exp)
+@primitive(domain=Real(), numpy=np.exp, noted=True)
 def exp(x):
     """Elementwise eˣ: d(eˣ) = eˣ dx."""
-    return np.exp(x)
+    return computed(np.exp, x)
 
 
 exp.vjp(x=lambda g, out: g * out)
 
 
-@primitive(domain=Real(), numpy=np.expm1)
+@primitive(domain=Real(), numpy=np.expm1, noted=True)
 def expm1(x):
     """Elementwise eˣ - 1, accurate near 0: d = eˣ dx."""
-    return np.expm1(x)
+    return computed(np.expm1, x)
 
 
 expm1.vjp(x=lambda g, x: g * exp(x))
 
 
-@primitive(domain=Real(low=0.2, high=4.0), numpy=np.log)
+@primitive(domain=Real(low=0.2, high=4.0), numpy=np.log, noted=True)
 def log(x):
     """Elementwise natural logarithm: d(log x) = dx/x."""
-    return np.log(x)
+    return computed(np.log, x)
 
 
 log.vjp(x=lambda g, x: g / x)
 
 
-@primitive(domain=Real(low=-0.7, high=3.0), numpy=np.log1p)
+@primitive(domain=Real(low=-0.7, high=3.0), numpy=np.log1p, noted=True)
 def log1p(x):
     """Elementwise log(1 + x), accurate near 0: d = dx/(1 + x)."""
-    return np.log1p(x)
+    return computed(np.log1p, x)
 
 
 log1p.vjp(x=lambda g, x: g / (1 + x))
 
 
-@primitive(domain=Real(low=0.2, high=4.0), numpy=np.sqrt)
+@primitive(domain=Real(low=0.2, high=4.0), numpy=np.sqrt, noted=True)
 def sqrt(x):
     """Elementwise square root: d√x = dx/(2√x), infinite at 0."""
-    return np.sqrt(x)
+    return computed(np.sqrt, x)
 
 
 sqrt.vjp(x=lambda g, out: g / (2 * out))
 
 
-@primitive(domain=Real(), numpy=np.sin)
+@primitive(domain=Real(), numpy=np.sin, noted=True)
 def sin(x):
     """Elementwise sine (radians): d(sin x) = cos x dx."""
-    return np.sin(x)
+    return computed(np.sin, x)
 
 
-@primitive(domain=Real(), numpy=np.cos)
+@primitive(domain=Real(), numpy=np.cos, noted=True)
 def cos(x):
     """Elementwise cosine (radians): d(cos x) = -sin x dx."""
-    return np.cos(x)
+    return computed(np.cos, x)
 
 
 sin.vjp(x=lambda g, x: g * cos(x))
 cos.vjp(x=lambda g, x: -g * sin(x))
 
 
-@primitive(domain=Real(low=-1.2, high=1.2), numpy=np.tan)
+@primitive(domain=Real(low=-1.2, high=1.2), numpy=np.tan, noted=True)
 def tan(x):
     """Elementwise tangent (radians): d(tan x) = (1 + tan² x) dx."""
-    return np.tan(x)
+    return computed(np.tan, x)
 
 
 tan.vjp(x=lambda g, out: g * (1 + out * out))
 
 
-@primitive(domain=Real(), numpy=np.arctan)
+@primitive(domain=Real(), numpy=np.arctan, noted=True)
 def arctan(x):
     """Elementwise inverse tangent (radians): d = dx/(1 + x²)."""
-    return np.arctan(x)
+    return computed(np.arctan, x)
 
 
 arctan.vjp(x=lambda g, x: g / (1 + x * x))
 
 
-@primitive(domain=Real(), numpy=np.sinh)
+@primitive(domain=Real(), numpy=np.sinh, noted=True)
 def sinh(x):
     """Elementwise hyperbolic sine: d(sinh x) = cosh x dx."""
-    return np.sinh(x)
+    return computed(np.sinh, x)
 
 
-@primitive(domain=Real(), numpy=np.cosh)
+@primitive(domain=Real(), numpy=np.cosh, noted=True)
 def cosh(x):
     """Elementwise hyperbolic cosine: d(cosh x) = sinh x dx."""
-    return np.cosh(x)
+    return computed(np.cosh, x)
 
 
 sinh.vjp(x=lambda g, x: g * cosh(x))
@@ -233,10 +234,10 @@ def erf(x):
 erf.vjp(x=lambda g, x: g * (2 / math.sqrt(math.pi)) * exp(-x * x))
 
 
-@primitive(domain=Real(), numpy=np.logaddexp)
+@primitive(domain=Real(), numpy=np.logaddexp, noted=True)
 def logaddexp(a, b):
     """Elementwise log(eᵃ + eᵇ), without overflow: each argument's derivative is its share of the sum."""
-    return np.logaddexp(a, b)
+    return computed(np.logaddexp, a, b)
 
 
 def _share(g, out, a):
@@ -270,19 +271,19 @@ def where(condition, a, b):
 where.vjp(a=lambda g, condition: where(condition, g, 0), b=lambda g, condition: where(condition, 0, g))
 
 
-@primitive(domain=Real(gap=0.01), numpy=np.maximum)
+@primitive(domain=Real(gap=0.01), numpy=np.maximum, noted=True)
 def maximum(a, b):
     """Elementwise larger value; at a tie, each gets half of the gradient."""
-    return np.maximum(a, b)
+    return computed(np.maximum, a, b)
 
 
 maximum.vjp(a=lambda g, a, b: _to_larger(g, a, b), b=lambda g, a, b: _to_larger(g, b, a))
 
 
-@primitive(domain=Real(gap=0.01), numpy=np.minimum)
+@primitive(domain=Real(gap=0.01), numpy=np.minimum, noted=True)
 def minimum(a, b):
     """Elementwise smaller value; at a tie, each gets half of the gradient."""
-    return np.minimum(a, b)
+    return computed(np.minimum, a, b)
 
 
 minimum.vjp(a=lambda g, a, b: _to_larger(g, b, a), b=lambda g, a, b: _to_larger(g, a, b))
@@ -304,70 +305,70 @@ def clip(x, low=None, high=None):
 # ------------------------------------------------------------------------------------------------- comparison and logic
 
 
-@primitive(domain=Real(), numpy=np.equal)
+@primitive(domain=Real(), numpy=np.equal, noted=True)
 def equal(a, b):
     """Elementwise a == b, boolean."""
-    return np.equal(a, b)
+    return computed(np.equal, a, b)
 
 
-@primitive(domain=Real(), numpy=np.not_equal)
+@primitive(domain=Real(), numpy=np.not_equal, noted=True)
 def not_equal(a, b):
     """Elementwise a != b, boolean."""
-    return np.not_equal(a, b)
+    return computed(np.not_equal, a, b)
 
 
-@primitive(domain=Real(), numpy=np.less)
+@primitive(domain=Real(), numpy=np.less, noted=True)
 def less(a, b):
     """Elementwise a < b, boolean."""
-    return np.less(a, b)
+    return computed(np.less, a, b)
 
 
-@primitive(domain=Real(), numpy=np.less_equal)
+@primitive(domain=Real(), numpy=np.less_equal, noted=True)
 def less_equal(a, b):
     """Elementwise a <= b, boolean."""
-    return np.less_equal(a, b)
+    return computed(np.less_equal, a, b)
 
 
-@primitive(domain=Real(), numpy=np.greater)
+@primitive(domain=Real(), numpy=np.greater, noted=True)
 def greater(a, b):
     """Elementwise a > b, boolean."""
-    return np.greater(a, b)
+    return computed(np.greater, a, b)
 
 
-@primitive(domain=Real(), numpy=np.greater_equal)
+@primitive(domain=Real(), numpy=np.greater_equal, noted=True)
 def greater_equal(a, b):
     """Elementwise a >= b, boolean."""
-    return np.greater_equal(a, b)
+    return computed(np.greater_equal, a, b)
 
 
-@primitive(domain={"a": Boolean(), "b": Boolean()}, numpy=np.logical_and)
+@primitive(domain={"a": Boolean(), "b": Boolean()}, numpy=np.logical_and, noted=True)
 def logical_and(a, b):
     """Elementwise a and b, boolean."""
-    return np.logical_and(a, b)
+    return computed(np.logical_and, a, b)
 
 
-@primitive(domain={"a": Boolean(), "b": Boolean()}, numpy=np.logical_or)
+@primitive(domain={"a": Boolean(), "b": Boolean()}, numpy=np.logical_or, noted=True)
 def logical_or(a, b):
     """Elementwise a or b, boolean."""
-    return np.logical_or(a, b)
+    return computed(np.logical_or, a, b)
 
 
-@primitive(domain={"x": Boolean()}, numpy=np.logical_not)
+@primitive(domain={"x": Boolean()}, numpy=np.logical_not, noted=True)
 def logical_not(x):
     """Elementwise not, boolean."""
-    return np.logical_not(x)
+    return computed(np.logical_not, x)
 
 
-@primitive(domain=Real(), numpy=np.isfinite)
+@primitive(domain=Real(), numpy=np.isfinite, noted=True)
 def isfinite(x):
     """Elementwise whether x is neither infinite nor NaN, boolean."""
-    return np.isfinite(x)
+    return computed(np.isfinite, x)
 
 
-@primitive(domain=Real(), numpy=np.isnan)
+@primitive(domain=Real(), numpy=np.isnan, noted=True)
 def isnan(x):
     """Elementwise whether x is NaN, boolean."""
-    return np.isnan(x)
+    return computed(np.isnan, x)
 
 
 # ----------------------------------------------------------------------------------------------------------------- cast

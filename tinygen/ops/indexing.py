@@ -63,7 +63,8 @@ def getitem(x, index):
             "shape": Choice((5, 2), (6, 2)),
         },
         {"values": Real("m=2:2"), "index": Choice([0, 2], 1, ..., (..., None, slice(None))), "shape": Choice((3, 2))},
-    )
+    ),
+    noted=True,
 )
 def scatter(values, index, shape):
     """Zeros of ``shape`` with ``values`` added at ``index``: the adjoint of ``x[index]``.

@@ -4,7 +4,7 @@ import string
 
 import numpy as np
 
-from tinygen.autograd import Real, composite, primitive
+from tinygen.autograd import Real, composite, effect, primitive
 from tinygen.autograd.domain import Choice, Examples, Sequence
 from tinygen.errors import ShapeError
 from tinygen.ops.shape import expand_dims, moveaxis, reshape, squeeze, swapaxes
@@ -196,8 +196,11 @@ logabsdet.vjp(a=lambda g, a: expand_dims(expand_dims(g, -1), -1) * _transposed(i
 @composite(domain={"a": Real("... n n", structure="invertible")}, numpy=np.linalg.slogdet)
 def slogdet(a):
     """(sign of det A, log |det A|) of matrices ``(..., N, N)``; the sign has no gradient."""
-    data = a if isinstance(a, np.ndarray) else a.data
-    return np.linalg.slogdet(_square(data, "slogdet"))[0], logabsdet(a)
+    return effect(_sign_of_det, a), logabsdet(a)
+
+
+def _sign_of_det(a):
+    return np.asarray(np.linalg.slogdet(_square(a, "slogdet"))[0])
 
 
 @primitive(domain={"a": Real("... n n", structure="positive definite")}, numpy=np.linalg.cholesky)

@@ -40,6 +40,7 @@ def _composed(x, w, b, activation, alpha):
         "alpha": Choice(0.1),
     },
     composition=_composed,
+    noted=True,
 )
 def linear(x, w, b=None, activation="identity", alpha=0.01):
     """``activation(x @ w + b)`` in one step.

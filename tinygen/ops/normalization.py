@@ -29,6 +29,7 @@ def _group_norm_composed(x, groups, weight, bias, eps):
         "eps": Choice(1e-5, 0.1),
     },
     composition=_group_norm_composed,
+    noted=True,
 )
 def group_norm(x, groups, weight, bias, eps=1e-5):
     """Group normalization (Wu and He 2018): a sample's channels are standardised in groups, over all positions.
@@ -73,6 +74,7 @@ def _layer_norm_composed(x, weight, bias, eps):
 @primitive(
     domain={"x": Real("n=1:2 m=1:2 c=3:4"), "weight": Real("c"), "bias": Real("c"), "eps": Choice(1e-5, 0.1)},
     composition=_layer_norm_composed,
+    noted=True,
 )
 def layer_norm(x, weight, bias, eps=1e-5):
     """Layer normalization (Ba, Kiros and Hinton 2016): the last axis is standardised.

@@ -22,13 +22,13 @@ def _images(x, size, operation):
     return x, size
 
 
-@primitive(domain=_DIVISIBLE)
+@primitive(domain=_DIVISIBLE, noted=True)
 def sum_pool2d(x, size):
     """Sum of x ``(N, H, W, C)`` over blocks of ``size`` pixels, which divides (H, W). The adjoint of `upsample2d`."""
     return kernels.sum_pool2d(*_images(x, size, "sum_pool2d"))
 
 
-@primitive(domain={"x": Real("n=1:2 h=1:2 w=1:2 c=1:2"), "scale": Choice(1, 2, (2, 3))})
+@primitive(domain={"x": Real("n=1:2 h=1:2 w=1:2 c=1:2"), "scale": Choice(1, 2, (2, 3))}, noted=True)
 def upsample2d(x, scale):
     """Nearest-neighbour enlargement of x ``(N, H, W, C)``: each pixel becomes a block of ``scale`` pixels."""
     x = floating(x, "upsample2d")
@@ -62,6 +62,7 @@ def _block_maxima(x, size):
 @primitive(
     domain={"x": Real("n=1:2 h=2:2 w=6:6 c=1:2", distinct=True), "size": Choice(2, (2, 3))},
     composition=_block_maxima,
+    noted=True,
 )
 def block_max(x, size):
     """Maximum of x ``(N, H, W, C)`` over blocks of ``size``, which divides (H, W); ties share the gradient equally."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinygen.autograd import Real, composite
+from tinygen.autograd import Real, composite, effect
 from tinygen.autograd.domain import Choice, Generator
 from tinygen.ops.elementwise import where
 
@@ -12,5 +12,9 @@ def dropout(x, p, rng):
     """Each element is set to 0 with probability p, and divided by 1 - p otherwise (Srivastava et al. 2014)."""
     if not 0 <= p < 1:
         raise ValueError(f"dropout: p={p} must be from 0 to less than 1")
-    kept = rng.random(np.shape(x), dtype=np.float32) >= p
+    kept = effect(_draw, np.shape(x), p, rng)
     return where(kept, x / (1 - p), 0)
+
+
+def _draw(shape, p, rng):
+    return np.asarray(rng.random(shape, dtype=np.float32) >= p)

@@ -91,17 +91,16 @@ class Optimizer:
         ------
         NonFiniteError : the loss or the gradient is not finite; no parameter has changed then
         """
-        norm = np.zeros(())
         effect(_check_finite, loss)
-        effect(self._descend, grad(loss, self.parameters, allow_unused=True), norm)
-        return Tensor.wrap(norm)
+        return Tensor.wrap(effect(self._descend, grad(loss, self.parameters, allow_unused=True)))
 
-    def _descend(self, gradients: Sequence[np.ndarray | None], norm: np.ndarray) -> None:
+    def _descend(self, gradients: Sequence[np.ndarray | None]) -> np.ndarray:
         for p, place, gradient in zip(self.parameters, self._places, gradients, strict=True):
             p.grad = None if gradient is None else place
             place.data[...] = 0 if gradient is None else gradient
-        norm[...] = _clip([self._gradient], self.max_norm)
+        norm = _clip([self._gradient], self.max_norm)
         self.step()
+        return np.array(norm)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
