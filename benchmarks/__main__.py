@@ -1,14 +1,15 @@
-"""The command line: ``python -m benchmarks kernels --peers torch``."""
+"""The command line: ``python -m benchmarks steps --peers torch,jax``."""
 
 import argparse
 import importlib
 import json
+import os
 import sys
 
 from benchmarks.compare import Row, compare
 
-GROUPS = ("kernels",)
-PEERS = {"numpy": ["numpy"], "torch": ["torch", "torch-channels-first"]}
+GROUPS = ("kernels", "steps")
+PEERS = {"numpy": ["numpy"], "torch": ["torch", "torch-channels-first", "torch-compile"], "jax": ["jax"]}
 
 
 def line(row: Row) -> str:
@@ -29,23 +30,31 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("groups", nargs="*", choices=GROUPS, default=GROUPS, help="what to measure")
-    parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=list(PEERS), help="whom to compare with")
+    parser.add_argument("--peers", nargs="*", default=list(PEERS), help=f"whom to compare with: {', '.join(PEERS)}")
     parser.add_argument("--turns", type=int, default=5, help="how often each implementation has its turn")
     parser.add_argument("--only", default="", metavar="TEXT", help="only workloads whose name contains TEXT")
     parser.add_argument("--json", action="store_true", help="print a list of objects instead of a table")
+    parser.add_argument("--batch", type=int, metavar="N", help="examples in each step, in place of the reference's")
+    parser.add_argument("--threads", type=int, metavar="N", help="run on the first N cores only")
     arguments = parser.parse_args()
+    peers = [peer for text in arguments.peers for peer in text.split(",")]
+    if unknown := [peer for peer in peers if peer not in PEERS]:
+        parser.error(f"--peers: {unknown[0]!r} is none of {', '.join(PEERS)}")
+    if arguments.threads:  # processes inherit it, and all libraries make as many threads as they may use cores
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
 
     def say(text: str) -> None:
         print(text, file=sys.stderr)
 
-    names = ["tinygen", *(name for peer in arguments.peers for name in PEERS[peer])]
+    names = ["tinygen", *(name for peer in peers for name in PEERS[peer])]
     results: list[Row] = []
     for group in arguments.groups:
-        workloads = importlib.import_module(f"benchmarks.{group}").workloads()
+        options = {"batch": arguments.batch} if arguments.batch and group == "steps" else {}
+        workloads = importlib.import_module(f"benchmarks.{group}").workloads(**options)
         chosen = [n for n, workload in enumerate(workloads) if n == 0 or arguments.only in workload.name]
         if not arguments.json:
             print("median time; fastest peer's time / this (least-most); share of the FLOP limit; peak memory")
-        for rows in compare(group, workloads, chosen, names, arguments.turns, say):
+        for rows in compare(group, workloads, chosen, names, arguments.turns, say, options):
             results += rows
             for row in rows:
                 if not arguments.json:

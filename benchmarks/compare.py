@@ -9,10 +9,15 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from benchmarks.workload import Workload
 
 PAUSE = 0.2
 """Seconds between turns, after which the threads of OpenBLAS, which spin for 0.11 s in the hope of more work, sleep."""
+
+TOLERANCE = 1e-3
+"""Least relative difference of two implementations' losses that is worth a warning; rounding makes one of 1e-5."""
 
 Row = dict[str, Any]
 
@@ -20,19 +25,24 @@ Row = dict[str, Any]
 class Worker:
     """The process of one implementation."""
 
-    def __init__(self, group: str, implementation: str) -> None:
-        command = [sys.executable, "-m", "benchmarks.worker", group, implementation]
+    def __init__(self, group: str, implementation: str, options: dict[str, int]) -> None:
+        command = [sys.executable, "-m", "benchmarks.worker", group, implementation, json.dumps(options)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def turn(self, workload: int) -> dict[str, Any]:
         """Measure once more."""
+        answer = self.ask(str(workload))
+        time.sleep(PAUSE)
+        return answer
+
+    def ask(self, text: str) -> dict[str, Any]:
+        """The answer to one line."""
         assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(f"{workload}\n")
+        self.process.stdin.write(f"{text}\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
         if not answer:
             return {"missing": f"its process ended with status {self.process.wait()}"}
-        time.sleep(PAUSE)
         return dict(json.loads(answer))
 
     def close(self) -> None:
@@ -47,13 +57,17 @@ def compare(
     implementations: list[str],
     turns: int,
     say: Callable[[str], None],
+    options: dict[str, int],
 ) -> Iterator[list[Row]]:
     """For each chosen workload, one row for each implementation that can run it, tinygen first.
 
     A ratio is that of the fastest peer's time to the implementation's own time in the same turn: above 1 it is faster
-    than all peers. ``flop_limit_share`` relates to the rate of the first workload's fastest implementation.
+    than all peers. ``loss_difference`` is the largest relative one to tinygen's losses. Other processes compute these,
+    for the memory that they leave in use would hide the peak. ``flop_limit_share`` relates to the rate of the first
+    workload's fastest implementation.
     """
-    workers = {name: Worker(group, name) for name in implementations}
+    needed = [name for name in implementations if any(name in workloads[n].prepare for n in chosen)]
+    workers = {name: Worker(group, name, options) for name in needed}
     limit = math.nan
     try:
         for number in chosen:
@@ -68,19 +82,45 @@ def compare(
                         del workers[name], answers[name]
                     else:
                         answers[name].append(answer)
-            rows = summarise(workload, answers, limit)
+            losses = {
+                name: find_losses(Worker(group, name, options), number) for name in answers if name in workload.losses
+            }
+            rows = summarise(workload, answers, limit, losses)
             if math.isnan(limit):
                 limit = workload.flops / min(row["ms_min"] for row in rows)
-                rows = summarise(workload, answers, limit)
+                rows = summarise(workload, answers, limit, losses)
+            tell_differences(workload, rows, say)
             yield rows
     finally:
         for worker in workers.values():
             worker.close()
 
 
-def summarise(workload: Workload, answers: dict[str, list[dict[str, Any]]], limit: float) -> list[Row]:
+def find_losses(worker: Worker, workload: int) -> list[float] | None:
+    """The losses by which implementations are compared, from a process that ends then; None if it failed."""
+    try:
+        return worker.ask(f"losses {workload}").get("losses")
+    finally:
+        worker.close()
+
+
+def tell_differences(workload: Workload, rows: list[Row], say: Callable[[str], None]) -> None:
+    """Name the implementations whose losses are not tinygen's."""
+    for row in rows:
+        difference = row["loss_difference"]
+        if difference is not None and not difference <= TOLERANCE:  # nor is NaN
+            say(f"{row['implementation']} computes another {workload.name}: its losses differ by {difference:.2%}")
+
+
+def summarise(
+    workload: Workload,
+    answers: dict[str, list[dict[str, Any]]],
+    limit: float,
+    losses: dict[str, list[float] | None] | None = None,
+) -> list[Row]:
     """The rows of one workload; ``limit`` is in FLOPs a millisecond."""
     rows = []
+    losses = losses or {}
     for name, own in answers.items():
         times = [answer["ms"] for answer in own]
         peers = [[answer["ms"] for answer in other] for peer, other in answers.items() if peer not in (name, "tinygen")]
@@ -97,8 +137,16 @@ def summarise(workload: Workload, answers: dict[str, list[dict[str, Any]]], limi
                 "ratio_to_fastest_peer": statistics.median(ratios) if ratios else None,
                 "ratio_min": min(ratios, default=None),
                 "ratio_max": max(ratios, default=None),
+                "loss_difference": loss_difference(losses.get(name), losses.get("tinygen")),
                 "flop_limit_share": workload.flops / median / limit if workload.flops and limit == limit else None,
                 "peak_mb": None if math.isnan(own[-1]["peak_mb"]) else own[-1]["peak_mb"],
             }
         )
     return rows
+
+
+def loss_difference(losses: list[float] | None, expected: list[float] | None) -> float | None:
+    """The largest relative difference of losses, NaN if one is; None where there is nothing to compare."""
+    if losses is None or expected is None:
+        return None
+    return float(np.abs(np.divide(losses, expected) - 1).max())

@@ -1,6 +1,7 @@
 """The process of one implementation: measures the workloads whose numbers come in, one turn for each line.
 
-Run as ``python -m benchmarks.worker GROUP IMPLEMENTATION``; answers with one line of JSON each.
+Run as ``python -m benchmarks.worker GROUP IMPLEMENTATION OPTIONS``, where the options, in JSON, are the
+arguments of the group's ``workloads``; answers with one line of JSON each. ``losses N`` asks for those of a workload.
 """
 
 import importlib
@@ -30,15 +31,20 @@ def forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def main(group: str, implementation: str) -> None:
+def main(group: str, implementation: str, options: str) -> None:
     """Answer lines on standard input until it closes."""
-    workloads = importlib.import_module(f"benchmarks.{group}").workloads()
+    workloads = importlib.import_module(f"benchmarks.{group}").workloads(**json.loads(options))
     current, call, before = None, None, 0.0
     for line in sys.stdin:
-        if int(line) != current:
-            current, call = int(line), None
+        *word, number = line.split()
+        workload = workloads[int(number)]
+        if word:
+            print(json.dumps({"losses": workload.losses[implementation]()}), flush=True)
+            continue
+        if int(number) != current:
+            current, call = int(number), None
             try:
-                prepared = workloads[current].prepare[implementation]()
+                prepared = workload.prepare[implementation]()
             except ImportError as error:
                 print(json.dumps({"missing": str(error)}), flush=True)
                 continue

@@ -1,0 +1,45 @@
+"""Training steps of the reference models: draw the noise, forward, backward, Adam. One file for each framework.
+
+All start from the same weights and, before they are timed, take their first steps with the same noise: their losses
+then agree, or the table says that they do not.
+"""
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.kernels import matmul
+from benchmarks.steps.problems import PROBLEMS, Problem
+from benchmarks.workload import Workload
+
+CHECKED = 3
+"""Steps whose losses are compared: from the second on, they depend on the gradients, and then on Adam's averages."""
+
+
+def workloads(batch: int | None = None) -> list[Workload]:
+    """All of them, with ``batch`` examples in place of each one's own number; the first one measures the FLOP limit."""
+    return [matmul(1024), *(step(name, problem, batch) for name, problem in PROBLEMS.items())]
+
+
+def step(name: str, problem: Problem, batch: int | None) -> Workload:
+    """One step in every framework."""
+    n = batch or problem.batch
+    variants: dict[str, tuple[str, dict[str, bool]]] = {
+        "tinygen": ("of_tinygen", {}),
+        "torch": ("of_torch", {}),
+        "torch-compile": ("of_torch", {"compiled": True}),
+        "jax": ("of_jax", {}),
+    }
+    if problem.layout_matters:
+        variants["torch-channels-first"] = ("of_torch", {"channels_last": False})
+    return Workload(
+        name if n == problem.batch else f"{name} batch {n}",
+        n * problem.flops,
+        {key: _late(module, "prepare", name, n, **options) for key, (module, options) in variants.items()},
+        {key: _late(module, "losses", name, n, CHECKED, **options) for key, (module, options) in variants.items()},
+    )
+
+
+def _late(module: str, function: str, *args: Any, **options: Any) -> Callable[[], Any]:
+    """A call of a framework's file, which is imported only then."""
+    return lambda: getattr(importlib.import_module(f"benchmarks.steps.{module}"), function)(*args, **options)
