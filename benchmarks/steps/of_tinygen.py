@@ -94,7 +94,7 @@ class WaveNet(nn.Module):
         logits = self((batch[:, :-1, None] / 127.5 - 1).astype(np.float32))
         loss = -tg.mean(Categorical(logits).log_prob(batch[:, 1:]))
         norm = self.optimizer.minimize(loss)
-        return {"loss": loss.item(), "grad_norm": norm}
+        return {"loss": loss.item(), "grad_norm": norm.item()}
 
 
 MODELS = {
