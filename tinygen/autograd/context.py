@@ -3,18 +3,44 @@
 They live in `contextvars`, so threads and asynchronous tasks do not disturb one another.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 if TYPE_CHECKING:
-    from tinygen.autograd.program import Program
+    from tinygen.autograd.graph import Node
+    from tinygen.autograd.primitive import Primitive
+
+
+class Observer(Protocol):
+    """Who has operations computed, in order to note or to time them."""
+
+    def operation(self, primitive: "Primitive", args: Sequence[Any], values: Sequence[Any]) -> Any:
+        """``primitive.compute(values)``; ``values`` are ``args`` without Tensors."""
+
+    def rule(self, primitive: "Primitive", rule: Callable, reads: dict[str, Any]) -> Any:
+        """``rule(**reads)``, a derivative rule of an operation that runs on arrays."""
+
+    def effect(self, function: Callable, args: Sequence[Any]) -> Any:
+        """``function(*args)``, called for what it does beside operations."""
+
+    def differentiating(self, node: "Node | None") -> None:
+        """From now on operations are those of the rules of ``node``, or not of a rule if it is None."""
+
+    def depends_on(self, thing: Any, attribute: str) -> None:
+        """What is computed depends on an attribute of an object."""
+
+    def owns(self, array: np.ndarray) -> bool:
+        """Whether the array's values may not be read."""
+
 
 recording: ContextVar[bool] = ContextVar("recording", default=True)
 anomaly: ContextVar[bool] = ContextVar("anomaly", default=False)
 module_path: ContextVar[str] = ContextVar("module_path", default="")
-recorder: "ContextVar[Program | None]" = ContextVar("recorder", default=None)
+observer: "ContextVar[Observer | None]" = ContextVar("observer", default=None)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from tinygen.autograd.context import anomaly, recorded, recording
+from tinygen.autograd.context import anomaly, observer, recorded, recording
 from tinygen.autograd.registry import operations as op
 from tinygen.errors import GraphError, NonFiniteError
 
@@ -142,6 +142,7 @@ def backpropagate(
     reached: dict[int, Place] = {}
     arrived: dict[int, Any] = {}  # the sum of the gradients that have arrived at a place
     check = anomaly.get()
+    watching = observer.get()
 
     def deliver(place: "Place", gradient: Any) -> None:
         key = id(place)
@@ -161,6 +162,8 @@ def backpropagate(
                 "give that call retain_graph=True to use the graph again"
             )
         g = arrived[key] if key in reached else arrived.pop(key)
+        if watching:
+            watching.differentiating(node)
         parents = node.parents if leads is None else [edge for edge in node.parents if id(edge[2]) in leads]
         pulled = node.primitive.pull(node, g, {position for position, _, _ in parents}, wrap)
         for position, element, place in parents:
@@ -172,6 +175,8 @@ def backpropagate(
             deliver(place, gradient)
         if free:
             node.free()
+    if watching:
+        watching.differentiating(None)
     return [(place, arrived[key]) for key, place in reached.items()]
 
 

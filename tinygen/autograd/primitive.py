@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.autograd.context import anomaly, module_path, recorder, recording
+from tinygen.autograd.context import anomaly, module_path, observer, recording
 from tinygen.autograd.domain import Boolean, Domain, Examples, Real, Sequence
 from tinygen.autograd.graph import Node, backpropagate, check_finite
 from tinygen.autograd.registry import register
@@ -142,8 +142,8 @@ class Primitive(Operation):
         for i in self._sequences:
             if any(isinstance(a, Tensor) for a in args[i]):
                 return self._apply(args)
-        program = recorder.get()
-        out = self.compute(args) if program is None else program.operation(self, args, args)
+        watching = observer.get()
+        out = self.compute(args) if watching is None else watching.operation(self, args, args)
         return np.asarray(out[0] if self.composition else out)
 
     def compute(self, args: Sequence_[Any]) -> Any:
@@ -192,8 +192,8 @@ class Primitive(Operation):
             else:
                 values.append(arg.item() if isinstance(arg, np.generic) else arg)  # NumPy scalars adopt the dtype too
         self._check_dtypes(values)
-        program = recorder.get()
-        result = self.compute(values) if program is None else program.operation(self, args, values)
+        watching = observer.get()
+        result = self.compute(values) if watching is None else watching.operation(self, args, values)
         out, saved = result if self.composition else (result, None)
         if type(out) is not np.ndarray:
             out = np.asarray(out)
@@ -299,11 +299,11 @@ class Primitive(Operation):
             "needs": {self.parameters[i] for i in positions},
         }
         reads = {name: context[name] for name in self._joint_reads}
-        program = recorder.get()
-        if program is None:
+        watching = observer.get()
+        if watching is None:
             gradients = self.joint(**reads)
             return {i: gradients[self.parameters[i]] for i in positions}
-        gradients = program.rule(self, self.joint, reads)
+        gradients = watching.rule(self, self.joint, reads)
         return {i: Tensor.wrap(gradients[self.parameters[i]]) for i in positions}
 
     def _pull_composed(self, node: Node, g: Any, positions: Collection[int], wrap: Any) -> dict[int, Any]:
@@ -320,7 +320,7 @@ class Primitive(Operation):
 
 def _kept(node: Node) -> tuple[tuple, Any]:
     """What rules read: arguments and value, arrays or, so that what rules do with them is noted, Tensors."""
-    if recorder.get() is None:
+    if observer.get() is None:
         return node.values, node.out
     tensors = [
         _as_tensors(value) if position in node.primitive.read_as_tensors and not shape_only else value

@@ -17,11 +17,12 @@ import numpy as np
 
 from kernels import backend
 from kernels.calls import Call, noted
-from tinygen.autograd.context import recorder
+from tinygen.autograd.context import observer
 from tinygen.autograd.tensor import Tensor
 from tinygen.errors import GraphError
 
 if TYPE_CHECKING:
+    from tinygen.autograd.graph import Node
     from tinygen.autograd.primitive import Primitive
 
 LIMIT = 2**26
@@ -66,11 +67,11 @@ class Program:
 
     def record(self, function: Callable, args: Sequence[Any]) -> Any:
         """The result of ``function(*args)``, recorded."""
-        token = recorder.set(self)
+        token = observer.set(self)
         try:
             result = function(*args)
         finally:
-            recorder.reset(token)
+            observer.reset(token)
         if not self.too_large:
             self._steps.append(("return", self._described(result)))
             self._result = _mapped(result, lambda a: Tensor.wrap(a.data) if isinstance(a, Tensor) else a)
@@ -126,20 +127,19 @@ class Program:
         name = f"effect {function.__qualname__}"
         if not self.too_large:
             self._steps.append((name, self._described(args)))
-        token = recorder.set(None)
+        token = observer.set(None)
         try:
             made = function(*args)
         finally:
-            recorder.reset(token)
+            observer.reset(token)
         if not self.too_large:
             arrays = list(_leaves(made, np.ndarray))
             self._calls.append((_compute_again, (name, arrays, function, args)) if arrays else (function, tuple(args)))
             self._own(arrays)
         return made
 
-    def copied(self, array: np.ndarray) -> np.ndarray:
-        """A copy of an array."""
-        return self.effect(np.ndarray.copy, [array])
+    def differentiating(self, node: "Node | None") -> None:
+        """It does not matter whose rules are applied."""
 
     def _recorded(self, primitive: "Primitive", name: str, first: Callable, again: Callable, given: Any) -> Any:
         """The value of ``first()``, with arrays in place of numbers; later values are ``again(*given)``."""
@@ -207,8 +207,8 @@ def effect(function: Callable, *args: Any) -> Any:
     array([0.1, 0.2], dtype=float32)
     """
     arrays = _mapped(args, lambda a: a.data if isinstance(a, Tensor) else a)
-    program = recorder.get()
-    return function(*arrays) if program is None else program.effect(function, arrays)
+    watching = observer.get()
+    return function(*arrays) if watching is None else watching.effect(function, arrays)
 
 
 # -------------------------------------------------------------------------------------------------------------- calls

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.autograd.context import anomaly, recorder, recording
+from tinygen.autograd.context import anomaly, observer, recording
 from tinygen.autograd.program import Program, detached
 from tinygen.autograd.tensor import Tensor
 
@@ -93,7 +93,7 @@ class _Programs:
 
     def call(self, function: Callable, args: Sequence[Any], name: str) -> Any:
         """Replay the program for these arguments, record it, or call the function as it is."""
-        if recorder.get() is not None:
+        if observer.get() is not None:
             return function(*_as_tensors(args))
         values = [a.numpy() if isinstance(a, Tensor) else a for a in args]
         with self.lock:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from tinygen.autograd import dispatch
-from tinygen.autograd.context import recorder
+from tinygen.autograd.context import observer
 from tinygen.autograd.graph import Node, backpropagate
 from tinygen.autograd.registry import operations as op
 from tinygen.errors import DTypeError, GraphError, ShapeError
@@ -94,8 +94,8 @@ class Tensor:
         return self.data.item()
 
     def _check_readable(self) -> None:
-        program = recorder.get()
-        if program is not None and program.owns(self.data):
+        watching = observer.get()
+        if watching is not None and watching.owns(self.data):
             raise GraphError(
                 "the value of a Tensor cannot be read in a replayed function, for it is read only once; compute with "
                 "operations such as where(), return it, or read it in an effect()"
@@ -111,7 +111,8 @@ class Tensor:
         """
         if not self.requires_grad:
             raise GraphError("backward() on a Tensor that depends on nothing with requires_grad=True")
-        if recorder.get():
+        watching = observer.get()
+        if watching is not None and watching.owns(self.data):
             raise GraphError("backward() in a replayed function: use grad(), or an optimizer's minimize()")
         cotangent = cotangent_for(self, grad)
         place = self.node or self
@@ -375,7 +376,7 @@ def grad(
         if not x.requires_grad:
             raise GraphError(f"grad: input {i} does not require a gradient; make it with requires_grad=True")
     cotangents = [cotangent_for(y, g, keep_tensor=create_graph) for y, g in zip(roots, given, strict=True)]
-    if recorder.get():  # so that what rules do with them is noted
+    if observer.get():  # so that what rules do with them is noted
         cotangents = [g if isinstance(g, Tensor) else Tensor.wrap(g) for g in cotangents]
     pairs = backpropagate(
         [y.node or y for y in roots], cotangents, [x.node or x for x in wanted], wrap=_place if create_graph else None
@@ -442,8 +443,8 @@ def _owned(pairs: list[tuple[Any, Any]], cotangents: list[Any]) -> list[tuple[An
 
 
 def _copied(array: np.ndarray) -> np.ndarray:
-    program = recorder.get()
-    return array.copy() if program is None else program.copied(array)
+    watching = observer.get()
+    return array.copy() if watching is None else watching.effect(np.ndarray.copy, [array])
 
 
 def _as_array(data: Any) -> np.ndarray:

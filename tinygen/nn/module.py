@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from tinygen.autograd import Tensor, no_grad
-from tinygen.autograd.context import module_path, recorder
+from tinygen.autograd.context import module_path, observer
 from tinygen.errors import CheckpointError
 
 
@@ -50,9 +50,9 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run ``forward``; operations inside know that this module called them."""
-        program = recorder.get()
-        if program is not None:
-            program.depends_on(self, "training")
+        watching = observer.get()
+        if watching is not None:
+            watching.depends_on(self, "training")
         outer = module_path.get()
         name = self._name or type(self).__name__
         token = module_path.set(f"{outer}.{name}" if outer else name)

@@ -1,4 +1,4 @@
-"""Pictures of data, samples and models, drawn with matplotlib.
+"""Pictures of data, samples and models, drawn with matplotlib; and the profile of a computation.
 
 Each function returns a Figure, or draws into the Axes that it is given; nothing touches pyplot's state or a display.
 `save` writes a Figure as PNG.
@@ -17,9 +17,11 @@ from tinygen.viz.plane import (
     points_beside_data,
     warped_grid,
 )
+from tinygen.viz.profile import Profile, profile
 from tinygen.viz.style import save
 
 __all__ = [
+    "Profile",
     "box_of",
     "denoising_strip",
     "density_beside_data",
@@ -32,6 +34,7 @@ __all__ = [
     "loss_curves",
     "points",
     "points_beside_data",
+    "profile",
     "reconstructions",
     "save",
     "save_animation",
