@@ -214,13 +214,13 @@ def test_a_full_disk_is_reported_and_leaves_no_half_files(room, tmp_path, capsys
 
 
 def test_training_that_diverges_is_no_traceback(tmp_path, capsys, monkeypatch):
-    usual = VAE.terms
+    usual = VAE._terms
 
-    def diverging(self, x, rng):
-        log_likelihood, kl = usual(self, x, rng)
+    def diverging(self, x, eps):
+        log_likelihood, kl = usual(self, x, eps)
         return log_likelihood * (np.nan if self.optimizer.steps.max() >= 1 else 1.0), kl
 
-    monkeypatch.setattr(VAE, "terms", diverging)
+    monkeypatch.setattr(VAE, "_terms", diverging)
     assert main(["vae", *QUICK, "--out", str(tmp_path)]) == 1
     assert "error: training stopped at step 2" in capsys.readouterr().err
     assert json.loads((tmp_path / "config.json").read_text())["demo"] == "vae"
