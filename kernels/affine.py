@@ -1,8 +1,8 @@
 """The fused linear layer ``activate(x @ w + b)`` and its gradient.
 
 The bias is what the products are added to, and the activation is applied while some rows are still in the cache, so
-both are almost free. The products of the layer and its gradient are made by `multiply`, except that a layer with up to
-`FEW` outputs, of which a tile would be mostly empty, is computed by scalar products.
+both are almost free. The products of the layer and its gradient are made by `multiply`, except those of up to `FEW`
+rows or columns, of which a tile would be mostly empty.
 """
 
 from functools import lru_cache
@@ -18,7 +18,7 @@ from kernels.product import Matrix, multiply, rectangle
 from kernels.threads import run, share
 
 FEW = 4
-"""Columns up to which `linear` computes each element by itself, as a scalar product."""
+"""Columns up to which `linear` computes each element by itself, as a scalar product; for its gradient, rows too."""
 
 BLOCK = 2**16
 """Elements of the result that are computed before they are activated: they stay in the second cache meanwhile."""
@@ -111,8 +111,10 @@ def linear_grad(
         for shape, needed in zip(((m, k), (k, n), (n,)), needs, strict=True)
     )
     width = panel_width(dtype)
-    nanoseconds = (needs[0] + needs[1]) * _duration(m, k, n, width) + m * n * 0.1
-    run(_linear_grad, nanoseconds, gz, x, w, gx, gw, gb, width)
+    few = min(k, n) <= FEW
+    product = m * k * n * 0.08 if few else _duration(m, k, n, width)
+    nanoseconds = (needs[0] + needs[1]) * product + m * n * 0.1
+    run(_linear_grad_few if few else _linear_grad, nanoseconds, gz, x, w, gx, gw, gb, width)
     return gx if needs[0] else None, gw if needs[1] else None, gb if needs[2] else None
 
 
@@ -208,15 +210,79 @@ def _linear_grad(
         top, bottom, left, right = rectangle(worker, workers, k, m, n, width, False)
         factors = Matrix(x.reshape(-1), 1, k), Matrix(flat_gz, n, 1)
         multiply(gw.reshape(-1), 0, n, factors[0], factors[1], m, none, top, bottom, left, right, width)
-    first_panel, end_panel = share(worker, workers, -(-gb.size // width))
-    left, right = first_panel * width, min(end_panel * width, gb.size)
-    gb[left:right] = 0
-    part = np.empty(right - left, gb.dtype)
-    for first in range(0, m if left < right else 0, PART):
+    _sum_rows(worker, workers, gb, gz, width)
+
+
+@jit()
+def _linear_grad_few(
+    worker: int, workers: int, gz: Array, x: Array, w: Array, gx: Array, gw: Array, gb: Array, width: int
+) -> None:
+    """What `_linear_grad` does, where w has few rows or columns, which would leave most of a tile empty."""
+    m, n = gz.shape
+    if gx.size and n <= FEW:
+        columns = np.ascontiguousarray(w.T)
+        first, last = share(worker, workers, m)
+        for i in range(first, last):
+            gx[i] = 0
+            for j in range(n):
+                _add_multiple(gx[i], gz[i, j], columns[j])
+    elif gx.size:
+        first, last = share(worker, workers, m)
+        _multiply_few(gx, gz, w, first, last)
+    if gw.size:
+        thin, wide = (gz, x) if n <= FEW else (x, gz)
+        left, right = _columns(worker, workers, wide.shape[1], width)
+        total, part = np.zeros((2, thin.shape[1], right - left), gw.dtype)
+        for first in range(0, m if left < right else 0, PART):
+            part[:] = 0
+            for i in range(first, min(first + PART, m)):
+                for j in range(thin.shape[1]):
+                    _add_multiple(part[j], thin[i, j], wide[i, left:right])
+            total += part
+        for j in range(thin.shape[1]):
+            if n <= FEW:
+                gw[left:right, j] = total[j]
+            else:
+                gw[j, left:right] = total[j]
+    _sum_rows(worker, workers, gb, gz, width)
+
+
+@jit(fastmath={"contract"}, inline="always")
+def _add_multiple(row: Array, factor: float, other: Array) -> None:
+    """``row += factor * other``."""
+    for j in range(row.size):
+        row[j] += factor * other[j]
+
+
+@jit(fastmath={"contract", "reassoc"})
+def _multiply_few(y: Array, a: Array, b: Array, first: int, last: int) -> None:
+    """Rows of ``y = a bᵀ`` by scalar products."""
+    for i in range(first, last):
+        for j in range(b.shape[0]):
+            total = y.dtype.type(0)
+            for step in range(a.shape[1]):
+                total += a[i, step] * b[j, step]
+            y[i, j] = total
+
+
+@jit()
+def _sum_rows(worker: int, workers: int, total: Array, rows: Array, width: int) -> None:
+    """One worker's columns of the sum of all rows."""
+    left, right = _columns(worker, workers, total.size, width)
+    total[left:right] = 0
+    part = np.empty(right - left, total.dtype)
+    for first in range(0, len(rows) if left < right else 0, PART):
         part[:] = 0
-        for i in range(first, min(first + PART, m)):
-            row = gz[i, left:right]
+        for i in range(first, min(first + PART, len(rows))):
+            row = rows[i, left:right]
             for j in range(part.size):
                 part[j] += row[j]
         for j in range(part.size):
-            gb[left + j] += part[j]
+            total[left + j] += part[j]
+
+
+@jit()
+def _columns(worker: int, workers: int, n: int, width: int) -> tuple[int, int]:
+    """One worker's columns of n, in whole panels."""
+    first, last = share(worker, workers, -(-n // width))
+    return first * width, min(last * width, n)

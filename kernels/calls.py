@@ -37,10 +37,10 @@ def do(function: Callable[..., Any], *args: Any) -> None:
     note(function, *args)
 
 
-def computed(ufunc: np.ufunc, *args: Any) -> np.ndarray:
-    """``ufunc(*args)``, noted."""
-    out = np.asarray(ufunc(*args))
-    note(partial(ufunc, out=out), *args)
+def computed(function: Callable[..., Any], *args: Any, **options: Any) -> np.ndarray:
+    """``function(*args, **options)`` of NumPy, which can write to an ``out``, noted."""
+    out = np.asarray(function(*args, **options))
+    note(partial(function, out=out, **options), *args)
     return out
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tinygen.autograd.graph import Node
     from tinygen.autograd.primitive import Primitive
 
-LIMIT = 2**26
+LIMIT = 2**25
 """Bytes of memory beyond which nothing is recorded: a program keeps every array that was made, and where they are that
 large, Python takes a small share of the time."""
 

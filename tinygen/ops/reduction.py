@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from kernels.calls import computed
 from tinygen.autograd import Real, composite, primitive
 from tinygen.autograd.domain import Axes, Axis, Choice, Examples
 from tinygen.errors import ShapeError
@@ -33,19 +34,19 @@ def _spread(reduced, shape, axis):
     return broadcast_to(_keep(reduced, shape, axis), shape)
 
 
-@primitive(domain=_REDUCTION, numpy=np.sum)
+@primitive(domain=_REDUCTION, numpy=np.sum, noted=True)
 def sum(x, axis=None, keepdims=False):
     """Sum over axes."""
-    return np.sum(x, axis=axis, keepdims=keepdims)
+    return computed(np.sum, x, axis=axis, keepdims=keepdims)
 
 
 sum.vjp(x=lambda g, x_shape, axis: _spread(g, x_shape, axis))
 
 
-@primitive(domain=_REDUCTION, numpy=np.mean)
+@primitive(domain=_REDUCTION, numpy=np.mean, noted=True)
 def mean(x, axis=None, keepdims=False):
     """Mean over axes."""
-    return np.mean(x, axis=axis, keepdims=keepdims)
+    return computed(np.mean, x, axis=axis, keepdims=keepdims)
 
 
 mean.vjp(

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from kernels.calls import computed
 from tinygen.autograd import Real, composite, primitive
 from tinygen.autograd.domain import Axis, Broadcasting, Choice, Examples, Padding, Permutation, Reshaping, Sequence
 from tinygen.errors import ShapeError
@@ -98,12 +99,14 @@ broadcast_to.vjp(x=lambda g: g)
 
 
 @primitive(
-    domain=Examples({"arrays": Sequence(Real("n m")), "axis": Choice(0, 1, -1)}), numpy=(np.concatenate, np.concat)
+    domain=Examples({"arrays": Sequence(Real("n m")), "axis": Choice(0, 1, -1)}),
+    numpy=(np.concatenate, np.concat),
+    noted=True,
 )
 def concatenate(arrays, axis=0):
     """Arrays joined along an existing axis."""
     try:
-        return np.concatenate(arrays, axis=axis)
+        return computed(np.concatenate, arrays, axis=axis)
     except ValueError:
         shapes = ", ".join(str(np.shape(a)) for a in arrays)
         raise ShapeError(f"concatenate: shapes {shapes} must agree on all axes but {axis}") from None
