@@ -293,3 +293,31 @@ def test_a_state_that_is_restored_passes() -> None:
 @given(rng=rngs())
 def test_a_gradient_that_is_all_roundings_is_not_rejected(rng: np.random.Generator) -> None:
     check_contract(lambda x: tg.softmax(500 * x), rng.uniform(-2, 2, 4), rng=rng)
+
+
+SOMETIMES = {
+    "not a number": lambda u: np.where(np.abs(u) > 3, np.nan, u),
+    "infinite": lambda u: np.where(np.abs(u) > 3, np.inf, u),
+}
+
+
+@pytest.mark.parametrize("g", SOMETIMES.values(), ids=SOMETIMES)
+def test_a_cotangent_that_breaks_a_pullback_is_no_rounding(g: Any) -> None:
+    verdicts = set()
+    for seed in range(40):
+        try:
+            check_contract(
+                np.sin, np.arange(6.0), vjp=Pullback(lambda u, x: (g(u) * np.cos(x),)), rng=np.random.default_rng(seed)
+            )
+            verdicts.add("passed")
+        except (ContractError, Inconclusive) as verdict:
+            verdicts.add(type(verdict).__name__)
+    assert "ContractError" in verdicts and "Inconclusive" not in verdicts
+
+
+def test_a_small_gradient_hides_no_fault_of_another_argument() -> None:
+    wrong = Pullback(lambda u, x, y: (np.full_like(x, 1e-4), np.ones_like(y)))
+    x = np.arange(3, dtype=np.float32)
+    for seed in range(10):
+        with pytest.raises(ContractError):
+            check_contract(lambda x, y: np.float32(1e-4) * x + y, x, x, vjp=wrong, rng=np.random.default_rng(seed))

@@ -305,3 +305,28 @@ def test_roundings_that_halve_by_chance_are_no_wrong_slope(x: list[float], seed:
     """Seeds at which the last remainders of a function that is rounded to a grid happen to shrink with a slope of 1."""
     with pytest.raises(Inconclusive):
         check_taylor(lambda x: (1e8 + x) - 1e8, np.array(x), rng=np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("k", [30.0, 100.0])
+def test_a_slope_is_judged_where_a_function_oscillates(k: float) -> None:
+    """At long steps the remainder of a zero gradient does not shrink, at short ones with a slope of 1."""
+    outcomes = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        try:
+            check_taylor(lambda x: np.sin(k * x), rng.uniform(-2, 2, 3), vjp=Pullback(lambda u, x: (0 * u,)), rng=rng)
+            outcomes.append("passed")
+        except (GradientError, Inconclusive) as verdict:
+            outcomes.append(type(verdict).__name__)
+    assert "passed" not in outcomes and outcomes.count("GradientError") >= 12
+
+
+@pytest.mark.parametrize("size", [1e-150, 1e-100, 1.0, 1e100])
+def test_the_complex_step_has_the_size_of_the_argument(size: float) -> None:
+    x, f = size * np.array([0.5, 1.2]), lambda x, y: np.sin(x / size)
+    right = Pullback(lambda u, x, y: (u * np.cos(x / size) / size, np.zeros_like(y)))
+    check_vjp(f, x, np.array(2.0), vjp=right, analytic=True)
+    wrong = Pullback(lambda u, x, y: (u * np.cos(x / size) / size * (1 + 1e-11), np.zeros_like(y)))
+    if size <= 1:
+        with pytest.raises(GradientError, match="complex step"):
+            check_vjp(f, x, np.array(2.0), vjp=wrong, analytic=True)

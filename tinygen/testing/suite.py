@@ -139,7 +139,8 @@ def _check_float32(f: Callable, *xs: np.ndarray, vjp: Vjp | None, rng: np.random
     """Value and gradients at float32 arguments are near those at the same arguments in float64.
 
     They may be off by 512 roundings of the largest entry, and by 8 times what is seen to change when all arguments
-    change by so many roundings as 4.
+    change by so many roundings as 4. A gradient that is off by less than 512 roundings of the cotangent, and by less
+    than half, is left open.
     """
     narrow = [x.astype(np.float32) for x in xs]
     wide = [x.astype(np.float64) for x in narrow]
@@ -157,6 +158,7 @@ def _check_float32(f: Callable, *xs: np.ndarray, vjp: Vjp | None, rng: np.random
         found = at(narrow)
     if not all(np.isfinite(a).all() for a in (*expected, *found)):
         conclude(Inconclusive("a value or gradient is not finite, in float32 perhaps for overflow"))
+    unclear = None
     for i, (a, b) in enumerate(zip(found, expected, strict=True)):
         what = "the value" if i == 0 else f"the gradient of argument {i - 1}"
         if a.dtype != np.float32:
@@ -167,9 +169,10 @@ def _check_float32(f: Callable, *xs: np.ndarray, vjp: Vjp | None, rng: np.random
             assert_close(a.astype(np.float64), b, error=512 * EPS32 * size + 8 * moved, what=f"{what} in float32")
         except CheckError as error:
             # Terms as large as the cotangent may have cancelled, as in the norm of two numbers: it is always ±1.
-            cancelled = i > 0 and np.max(np.abs(a - b)) <= 512 * EPS32 * np.max(np.abs(u))
-            conclude(Inconclusive(str(error)) if cancelled else ContractError(str(error)))
-    conclude(None)
+            if i == 0 or np.max(np.abs(a - b)) > min(512 * EPS32 * np.max(np.abs(u)), 0.5 * size):
+                conclude(ContractError(str(error)))
+            unclear = Inconclusive(str(error))
+    conclude(unclear)
 
 
 # ----------------------------------------------------------------------------------------------------------- operations

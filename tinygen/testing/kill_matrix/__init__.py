@@ -51,6 +51,7 @@ class Tally:
 def search(check: Check, drawn: SearchStrategy, at: int | None = None, examples: int = 100) -> Outcome:
     """Run a hypothesis test of ``check`` on that many examples with a verdict, from seed ``at`` or derandomised."""
     judged: list[bool] = []
+    rejections: list[AssertionError] = []
 
     @settings(
         max_examples=examples,
@@ -69,19 +70,22 @@ def search(check: Check, drawn: SearchStrategy, at: int | None = None, examples:
         except UnsatisfiedAssumption:  # as `Inconclusive` is
             judged[-1] = False
             raise
+        except AssertionError as error:  # what checkers of others raise too
+            rejections.append(error)
+            raise
 
     if at is not None:
         test = seed(at)(test)
-    rejected = False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # divisions by zero and the like are part of some faults
             test()
-    except (AssertionError, Flaky):  # what checkers of others raise too; or rejected, but not when looked at again
-        rejected = True
+    except (AssertionError, Flaky):  # rejected, perhaps not again when hypothesis looked once more
+        if not rejections:
+            raise
     except Unsatisfiable:  # all examples were inconclusive
         pass
-    return Outcome(rejected, sum(judged) / max(len(judged), 1))
+    return Outcome(bool(rejections), sum(judged) / max(len(judged), 1))
 
 
 def false_alarms(check: Check, drawn: SearchStrategy, seeds: int, examples: int) -> tuple[int, float]:
