@@ -145,7 +145,7 @@ def _check_pullback(pull: Vjp, op: Callable, xs: list[np.ndarray], rng: np.rando
         try:
             assert_close(c, both, error=rounding, what=f"linearity in the cotangent, gradient of argument {i}")
         except CheckError as error:
-            # Where terms like the cotangent cancel, as in a saturated softmax, magnified roundings may be all that is left.
+            # Where terms like the cotangent cancel, as in a saturated softmax, magnified roundings may be what is left.
             eps = float(np.finfo(a.dtype).eps)
             if c.dtype != a.dtype or not np.max(np.abs(c - both)) <= min(8192 * eps, np.sqrt(eps)) * _largest([u, v]):
                 raise

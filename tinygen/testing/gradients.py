@@ -66,8 +66,9 @@ def check_vjp(
     xs : floating arguments; all are differentiated
     order : check derivatives up to this order: a random combination of the pullback's results is differentiated by
         cotangent and xs
-    analytic : check order 1 by the complex step too, which sees what is wrong by 10⁻¹³ of the cotangent; f is then called
-        with complex arrays, of which it must be an analytic function, without ``abs`` and ``conj``, and vjp must be given
+    analytic : check order 1 by the complex step too, which sees what is wrong by 10⁻¹³ of the cotangent; f is then
+        called with complex arrays, of which it must be an analytic function, so without ``abs`` and ``conj``, and vjp
+        must be given
     vjp : ``vjp(f, *xs) -> (y, pullback)``, where ``pullback(u)`` gives a cotangent for each argument: an engine's, such
         as ``jax.vjp``, or a `Pullback`; tinygen's by default. The pullback is called several times.
     rng : draws the cotangent
