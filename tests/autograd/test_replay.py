@@ -3,7 +3,7 @@
 import gc
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from itertools import count
 from typing import Any
@@ -197,23 +197,30 @@ def test_dropout_and_spectral_norm_draw_and_iterate_in_every_call(runs: list) ->
     assert len(runs) == 6
 
 
-@tg.primitive(domain=tg.autograd.Real())
-def shifted_after_a_kernel(x):
-    """NumPy's part of an operation is done again too, unless it says that kernels do everything."""
-    return tg.relu(x) + 1
+@pytest.fixture
+def registry() -> Iterator[None]:
+    """Operations that are registered in a test are gone after it."""
+    before = dict(operations.__dict__)
+    yield
+    operations.__dict__.clear()
+    operations.__dict__.update(before)
 
 
-@tg.primitive(domain={"x": tg.autograd.Real(), "mask": Boolean()})
-def unmasked(x, mask):
-    """A rule that computes with a truth value."""
-    return np.where(mask, 0, x)
-
-
-unmasked.vjp(x=lambda g, mask: g * ~mask)
-
-
+@pytest.mark.usefixtures("registry")
 def test_operations_of_users() -> None:
     rng = np.random.default_rng(0)
+
+    @tg.primitive(domain=tg.autograd.Real())
+    def shifted_after_a_kernel(x):
+        """NumPy's part of an operation is done again too, unless it says that kernels do everything."""
+        return tg.relu(x) + 1
+
+    @tg.primitive(domain={"x": tg.autograd.Real(), "mask": Boolean()})
+    def unmasked(x, mask):
+        """A rule that computes with a truth value."""
+        return np.where(mask, 0, x)
+
+    unmasked.vjp(x=lambda g, mask: g * ~mask)
 
     def f(x: tg.Tensor, m: tg.Tensor) -> list:
         leaf = tg.Tensor(x.data, requires_grad=True)
@@ -222,7 +229,6 @@ def test_operations_of_users() -> None:
 
     thrice(f, lambda: [rng.standard_normal(8), rng.random(8) < 0.5])
     thrice(lambda x: list(tg.slogdet(x)), lambda: [rng.standard_normal((5, 3, 3))])
-    del operations.__dict__["shifted_after_a_kernel"], operations.__dict__["unmasked"]
 
 
 @settings(max_examples=3)

@@ -105,7 +105,7 @@ class DDPM(nn.Module):
 
     Parameters
     ----------
-    network : (x ``(N, *shape)``, t/T ``(N,)``) to an array shaped as x
+    network : (x ``(N, *shape)``, t/T ``(N,)``) to an array shaped as x; in training, both are Tensors
     schedule : see `NoiseSchedule`
     shape : of one example
     prediction : what the network learns: "eps", "x0" or "v"
@@ -221,12 +221,8 @@ class DDPM(nn.Module):
     def denoise(self, x: Array, t: int) -> Array:
         """The estimate of x_0 from x_t, in scaled units."""
         with evaluation(self):
-            x0 = self.to_x0(x, self._predict(x, np.full(len(x), t / self.schedule.steps)), t).numpy()
+            x0 = self.to_x0(x, self.network(x, np.full(len(x), t / self.schedule.steps)), t).numpy()
         return np.clip(x0, -1, 1) if self.clip else x0
-
-    @tg.replayed
-    def _predict(self, x: Tensor, time: Tensor) -> Tensor:
-        return self.network(x, time)
 
     def sample(self, n: int, rng: np.random.Generator, *, steps: int | None = None, eta: float = 1.0) -> Array:
         """Generate n examples, in the units of data.
