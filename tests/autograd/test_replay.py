@@ -5,6 +5,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -398,6 +399,16 @@ def test_effects_run_where_they_stand() -> None:
     for k in range(5):
         f(np.full(2, float(k)))
     assert seen == [2.0 * k * k for k in range(5)]
+
+
+def test_callables_need_no_name() -> None:
+    seen: list = []
+    f = tg.replayed(partial(lambda k, x: x + effect(partial(np.add, k), x), 1))
+    again = tg.replayed(lambda x: effect(partial(seen.append), x))
+    for k in range(4):
+        assert f(np.array([float(k)])).item() == 2.0 * k + 1
+        again(X)
+    assert len(seen) == 4
 
 
 def test_an_effect_may_call_the_function_itself() -> None:

@@ -124,7 +124,7 @@ class Program:
 
     def effect(self, function: Callable, args: Sequence[Any]) -> Any:
         """The value of ``function(*args)``, called for what it does beside operations."""
-        name = f"effect {function.__qualname__}"
+        name = f"effect {name_of(function)}"
         if not self.too_large:
             self._steps.append((name, self._described(args)))
         token = observer.set(None)
@@ -255,6 +255,11 @@ def _leaves(value: Any, kind: type) -> Iterator[Any]:
     elif isinstance(value, list | tuple):
         for element in value:
             yield from _leaves(element, kind)
+
+
+def name_of(function: Callable) -> str:
+    """What to call a function, or another callable such as a `functools.partial`, where it is spoken of."""
+    return getattr(function, "__qualname__", type(function).__qualname__)
 
 
 def detached(value: Any) -> Any:

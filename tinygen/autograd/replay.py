@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.autograd.context import anomaly, observer, recording
-from tinygen.autograd.program import Program, detached
+from tinygen.autograd.program import Program, detached, name_of
 from tinygen.autograd.tensor import Tensor
 
 KEPT = 8
@@ -72,12 +72,12 @@ class Replayed:
 
     def __call__(self, *args: Any) -> Any:
         """Call the function."""
-        return self._programs.call(self.function, args, self.function.__qualname__)
+        return self._programs.call(self.function, args, name_of(self.function))
 
     def _call(self, instance: Any, *args: Any) -> Any:
         kept = vars(instance).setdefault("_programs", {})
         programs = kept.get(self) or kept.setdefault(self, _Programs())
-        return programs.call(partial(self.function, instance), args, self.function.__qualname__)
+        return programs.call(partial(self.function, instance), args, name_of(self.function))
 
 
 class _Programs:

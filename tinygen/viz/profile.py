@@ -12,6 +12,7 @@ import numpy as np
 from tinygen.autograd import Primitive
 from tinygen.autograd.context import module_path, observer
 from tinygen.autograd.graph import Node
+from tinygen.autograd.program import name_of
 
 
 @dataclass
@@ -89,7 +90,7 @@ class Profile:
         """Call a function, in time."""
         token = observer.set(None)
         try:
-            return self._timed(function.__qualname__.rpartition(".<locals>.")[2], lambda: function(*args), args)
+            return self._timed(name_of(function).rpartition(".<locals>.")[2], lambda: function(*args), args)
         finally:
             observer.reset(token)
 
