@@ -327,10 +327,9 @@ def tensor(data: ArrayLike, dtype: DTypeLike | None = None, requires_grad: bool 
     >>> tensor([[1.0, 2.0], [3.0, 4.0]]).sum(axis=0)
     tensor([4., 6.], dtype=float32)
     """
-    if isinstance(data, Tensor):
-        copy = op.astype(data.detach(), dtype or data.dtype) if not data.requires_grad else data.numpy()
-        return Tensor(copy, requires_grad)
-    return Tensor(np.array(_as_array(data), dtype=dtype), requires_grad)
+    if isinstance(data, Tensor) and not data.requires_grad:
+        return Tensor(op.astype(data, dtype or data.dtype), requires_grad)
+    return Tensor(np.array(data.numpy() if isinstance(data, Tensor) else _as_array(data), dtype=dtype), requires_grad)
 
 
 def grad(
