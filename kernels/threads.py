@@ -11,7 +11,7 @@ Art of Multiprocessor Programming", chapters 5 and 7.)
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
@@ -20,9 +20,9 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.registry import cpu_target
 from numpy.typing import NDArray
 
+from kernels.atomic import add, load, pause, replace, store
 from kernels.calls import note
 from kernels.compilation import element_pointer, intrinsic, jit
 
@@ -69,17 +69,41 @@ def run(kernel: Callable[..., Any], nanoseconds: float, *args: Any) -> None:
     ------
     MemoryError : there was no room for the kernel's buffers; what it writes to is then incomplete
     """
-    workers = 1
-    if nanoseconds >= 2 * GRAIN and _num_threads > 1:
-        workers = min(_num_threads, int(nanoseconds / GRAIN))
-        if len(_workers) < workers - 1:
-            _start(workers - 1)
-        for worker in _workers[: workers - 1]:
-            if worker.sleeps:
-                worker.wake.set()
-    if _launcher(kernel)(_job, workers, *args):
+    if _launcher(kernel)(_job, _awake(_worth(nanoseconds)), *args):
         raise MemoryError(f"{kernel.__name__}: no memory for its buffers")
     note(run, kernel, nanoseconds, *args)
+
+
+class Series:
+    """Calls of `run` that are made again, on the same memory, without Python in between.
+
+    Parameters
+    ----------
+    calls : the arguments of each
+    """
+
+    def __init__(self, calls: Iterable[tuple[Any, ...]]) -> None:
+        self._calls = list(calls)  # they keep the memory
+        self._packed = []
+        table = []
+        job = np.zeros(PACKED + MOST_WORDS, np.int64)
+        for kernel, nanoseconds, *args in self._calls:
+            function = _launcher(kernel)(job, PACK, *args)
+            self._packed.append(job[PACKED : PACKED + job[WORDS]].copy())
+            table.append((function, self._packed[-1].ctypes.data, _worth(nanoseconds)))
+        self._table = np.array(table, np.int64).reshape(-1, 3)
+        self._most = int(self._table[:, 2].max(initial=1))
+
+    def __call__(self) -> None:
+        """Make the calls."""
+        done = _run_all(_job, self._table, _awake(self._most))
+        if done < len(self._calls):
+            raise MemoryError(f"{self._calls[done][0].__name__}: no memory for its buffers")
+
+
+def _worth(nanoseconds: float) -> int:
+    """The number of threads that so much work is worth."""
+    return max(int(nanoseconds / GRAIN), 1)
 
 
 @jit(inline="always")
@@ -88,7 +112,7 @@ def share(worker: int, workers: int, tasks: int) -> tuple[int, int]:
     return tasks * worker // workers, tasks * (worker + 1) // workers
 
 
-# ------------------------------------------------------------------------------------------------ atomic memory access
+# --------------------------------------------------------------------------------------------------------------- jobs
 
 Job = NDArray[np.int64]
 
@@ -96,72 +120,17 @@ BUSY, OPEN, DONE, FAILED, FUNCTION, ARGUMENTS, WORKERS = 0, 8, 16, 17, 24, 25, 2
 """Where in a job stands what: whether somebody has one, the shares not yet claimed, those finished and whether one of
 them failed, and what to call. What is written at different times is kept in different cache lines, of 64 bytes."""
 
-
-@intrinsic
-def _load(typing, job, index):  # type: ignore[no-untyped-def]
-    """``job[index]``, and everything that others wrote before they wrote this."""
-
-    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        return builder.load_atomic(element_pointer(context, builder, signature, arguments), "acquire", 8)
-
-    return types.intp(job, types.intp), emit
-
-
-@intrinsic
-def _store(typing, job, index, value):  # type: ignore[no-untyped-def]
-    """``job[index] = value``, after everything that was written before."""
-
-    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        builder.store_atomic(arguments[2], element_pointer(context, builder, signature, arguments), "release", 8)
-        return context.get_dummy_value()
-
-    return types.void(job, types.intp, types.intp), emit
-
-
-@intrinsic
-def _add(typing, job, index, value):  # type: ignore[no-untyped-def]
-    """``job[index] += value``, as one step."""
-
-    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        builder.atomic_rmw("add", element_pointer(context, builder, signature, arguments), arguments[2], "acq_rel")
-        return context.get_dummy_value()
-
-    return types.void(job, types.intp, types.intp), emit
-
-
-@intrinsic
-def _replace(typing, job, index, old, new):  # type: ignore[no-untyped-def]
-    """``job[index] = new`` if it was ``old``, as one step; whether it was."""
-
-    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        element = element_pointer(context, builder, signature, arguments)
-        result = builder.cmpxchg(element, arguments[2], arguments[3], "acq_rel", "monotonic")
-        return builder.extract_value(result, 1)
-
-    return types.boolean(job, types.intp, types.intp, types.intp), emit
-
-
-@intrinsic
-def _pause(typing):  # type: ignore[no-untyped-def]
-    """Tell the processor that this is a waiting loop, where it has an instruction for that."""
-
-    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        if cpu_target.target_context.codegen().magic_tuple()[0].startswith(("x86_64", "i686")):
-            nothing = ir.FunctionType(ir.VoidType(), [])
-            builder.call(cgutils.get_or_insert_function(builder.module, nothing, "llvm.x86.sse2.pause"), [])
-        return context.get_dummy_value()
-
-    return types.void(), emit
-
-
-# --------------------------------------------------------------------------------------------------------------- jobs
+PACK, WORDS, PACKED, MOST_WORDS = 0, 27, 32, 512
+"""For a job that only takes a kernel's arguments: what says so, where their number of words stands and they begin, and
+how many there may be."""
 
 
 @intrinsic
 def _as_task(typing, kernel, arguments):  # type: ignore[no-untyped-def]
     """The addresses of a function ``failed = f(worker, workers, address)`` that calls the kernel, and of its arguments.
 
-    Kernels have signatures of all kinds, but a worker can only call what it knows the signature of.
+    Kernels have signatures of all kinds, but a worker can only call what it knows the signature of. The third number
+    is how many words the arguments take.
     """
     kernel_signature = kernel.get_call_type(typing, (types.intp, types.intp, *arguments.types), {})
 
@@ -180,10 +149,13 @@ def _as_task(typing, kernel, arguments):  # type: ignore[no-untyped-def]
             body, compiled.fndesc, kernel_signature, [task.args[0], task.args[1], *items]
         )
         body.ret(body.zext(status.is_error, integer))
-        addresses = [builder.ptrtoint(task, integer), builder.ptrtoint(place, integer)]
-        return context.make_tuple(builder, signature.return_type, addresses)
+        words = -(-context.get_abi_sizeof(place.type.pointee) // 8)
+        if words > MOST_WORDS:
+            raise TypeError(f"{name}: its arguments take {words} words, but at most {MOST_WORDS} are provided for")
+        found = [builder.ptrtoint(task, integer), builder.ptrtoint(place, integer), ir.Constant(integer, words)]
+        return context.make_tuple(builder, signature.return_type, found)
 
-    return types.UniTuple(types.intp, 2)(kernel, arguments), emit
+    return types.UniTuple(types.intp, 3)(kernel, arguments), emit
 
 
 def _borrowed(context, builder, kind, value):  # type: ignore[no-untyped-def]
@@ -207,6 +179,19 @@ def _call(typing, function, worker, workers, address):  # type: ignore[no-untype
     return types.intp(*[types.intp] * 4), emit
 
 
+@intrinsic
+def _copy_words(typing, job, index, address, words):  # type: ignore[no-untyped-def]
+    """Copy what lies at an address to ``job[index:]``."""
+
+    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        target = element_pointer(context, builder, signature, arguments)
+        source = builder.inttoptr(arguments[2], target.type)
+        cgutils.raw_memcpy(builder, target, source, arguments[3], 8)
+        return context.get_dummy_value()
+
+    return types.void(job, types.intp, types.intp, types.intp), emit
+
+
 @jit()
 def _do_shares(job: Job) -> bool:
     """Claim shares and do them until none is open; whether there was one.
@@ -214,14 +199,14 @@ def _do_shares(job: Job) -> bool:
     The job that a claimed share belongs to cannot end before the share is done, so what it says is valid until then.
     """
     found = False
-    left = _load(job, OPEN)
+    left = load(job, OPEN)
     while left > 0:
-        if _replace(job, OPEN, left, left - 1):
+        if replace(job, OPEN, left, left - 1):
             found = True
             if _call(job[FUNCTION], left - 1, job[WORKERS], job[ARGUMENTS]):
                 job[FAILED] = 1
-            _add(job, DONE, 1)
-        left = _load(job, OPEN)
+            add(job, DONE, 1)
+        left = load(job, OPEN)
     return found
 
 
@@ -231,29 +216,51 @@ def _serve(job: Job, patience: int) -> None:
     idle = 0
     while idle < patience:
         idle = 0 if _do_shares(job) else idle + 1
-        _pause()
+        pause()
+
+
+@jit()
+def _share_out(job: Job, workers: int, function: int, address: int) -> int:
+    """Have a task done by all who serve; whether it failed."""
+    if workers == 1 or not replace(job, BUSY, 0, 1):  # another Python thread has the workers
+        return _call(function, 0, 1, address)
+    job[FUNCTION], job[ARGUMENTS], job[WORKERS] = function, address, workers
+    job[DONE], job[FAILED] = 0, 0
+    store(job, OPEN, workers)
+    _do_shares(job)
+    while load(job, DONE) < workers:
+        pause()
+    failed = job[FAILED]
+    store(job, BUSY, 0)
+    return failed
 
 
 @cache
 def _launcher(kernel: Any) -> Any:
-    """The compiled function ``failed = launch(job, workers, *arguments)`` that has a kernel run by all who serve."""
+    """The compiled function ``failed = launch(job, workers, *arguments)`` that has a kernel run by all who serve.
+
+    With `PACK` for the workers it only writes the arguments to the job, and returns the task's address.
+    """
 
     def launch(job: Job, workers: int, *arguments: Any) -> int:
-        function, address = _as_task(kernel, arguments)
-        if workers == 1 or not _replace(job, BUSY, 0, 1):  # another Python thread has the workers
-            return _call(function, 0, 1, address)
-        job[FUNCTION], job[ARGUMENTS], job[WORKERS] = function, address, workers
-        job[DONE], job[FAILED] = 0, 0
-        _store(job, OPEN, workers)
-        _do_shares(job)
-        while _load(job, DONE) < workers:
-            _pause()
-        failed = job[FAILED]
-        _store(job, BUSY, 0)
-        return failed
+        function, address, words = _as_task(kernel, arguments)
+        if workers == PACK:
+            job[WORDS] = words
+            _copy_words(job, PACKED, address, words)
+            return function
+        return _share_out(job, workers, function, address)
 
     launch.__module__, launch.__qualname__ = kernel.__module__, f"launch.{kernel.__module__}.{kernel.__qualname__}"
     return jit(cached=True)(launch)
+
+
+@jit(cached=True)
+def _run_all(job: Job, table: Job, most: int) -> int:
+    """Have the tasks of a `Series` done on up to ``most`` threads; how many were, before one failed."""
+    for i in range(len(table)):
+        if _share_out(job, min(table[i, 2], most), table[i, 0], table[i, 1]):
+            return i
+    return len(table)
 
 
 # ------------------------------------------------------------------------------------------------------------- workers
@@ -282,11 +289,17 @@ _workers: list[_Worker] = []
 _starting = threading.Lock()
 
 
-def _start(count: int) -> None:
-    """Have that many workers at least."""
-    with _starting:
-        while len(_workers) < count:
-            _workers.append(_Worker())
+def _awake(most: int) -> int:
+    """How many threads may take part in work that is worth ``most`` of them, now that as many look for it."""
+    count = min(_num_threads, most)
+    if len(_workers) < count - 1:
+        with _starting:
+            while len(_workers) < count - 1:
+                _workers.append(_Worker())
+    for worker in _workers[: count - 1]:
+        if worker.sleeps:
+            worker.wake.set()
+    return count
 
 
 def _after_fork() -> None:

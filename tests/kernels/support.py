@@ -14,7 +14,9 @@ import pytest
 
 import kernels
 from kernels import reference, threads
+from kernels.arithmetic import as_runs
 from kernels.calls import noted
+from kernels.threads import Series
 from tests.kernels.cases import CASES
 from tinygen.testing import check_kernel
 
@@ -99,7 +101,12 @@ def assert_noted_calls_do_it_again(name: str, args: tuple, others: tuple) -> Non
         for a in order:
             moved(a)[...] = new.get(id(a), a)
         for function, given in calls:
-            function(*map(moved, given))
+            again = function, tuple(map(moved, given))
+            runs = as_runs(again)
+            if runs is None:
+                function(*again[1])
+            else:
+                Series(runs)()
         assert [moved(a).tobytes() for a in results] == expected
 
 

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from kernels import affine, threads
+from kernels import affine, atomic, threads
 from kernels.compilation import jit
 from tests.kernels.support import normal, run_python
 
@@ -44,11 +44,11 @@ def test_every_task_is_done_once(workers, size):
 @jit()
 def _meet(worker, workers, met, turns):
     """Every share waits for the others, so one thread cannot do them one after another."""
-    threads._add(met, 0, 1)
-    while threads._load(met, 0) < workers and turns > 0:
+    atomic.add(met, 0, 1)
+    while atomic.load(met, 0) < workers and turns > 0:
         turns -= 1
-        threads._pause()
-    met[1 + worker] = threads._load(met, 0)
+        atomic.pause()
+    met[1 + worker] = atomic.load(met, 0)
 
 
 def _all_meet(workers):
@@ -100,6 +100,30 @@ def test_an_error_in_any_share_reaches_the_caller(workers, failing):
     np.testing.assert_array_equal(calls, 1)
 
 
+def test_a_series_does_all_calls_in_order_and_names_the_one_that_failed(workers):
+    counts, calls, done = np.zeros(7), np.zeros(workers), np.zeros(workers)
+    series = threads.Series([(_count, 1e12, counts, calls), (_count, 100.0, counts, calls)])
+    for repeat in range(1, 300):
+        series()
+        np.testing.assert_array_equal(counts, 2 * repeat)
+        np.testing.assert_array_equal(calls, repeat + repeat * (np.arange(workers) == 0))
+    failing = threads.Series([(_fail, 1e12, 0, done), (_count, 1e12, counts, calls)])
+    with pytest.raises(MemoryError, match="_fail: no memory"):
+        failing()
+    np.testing.assert_array_equal(done, 1)
+    np.testing.assert_array_equal(counts, 2 * repeat)  # what follows was not done
+
+
+def test_a_series_follows_the_number_of_threads(monkeypatch):
+    calls = np.zeros(3)
+    series = threads.Series([(_count, 1e12, np.zeros(3), calls)])
+    for number in (3, 1, 2):
+        monkeypatch.setattr(threads, "_num_threads", number)
+        calls[:] = 0
+        series()
+        np.testing.assert_array_equal(calls, np.arange(3) < number)
+
+
 def test_small_work_stays_on_the_calling_thread(monkeypatch):
     monkeypatch.setattr(threads, "_num_threads", 2)
     calls = np.zeros(2)
@@ -132,7 +156,7 @@ def test_works_after_a_fork():
         pytest.skip("this system does not fork")
     code = """
 import os, numpy as np
-from kernels import affine, threads
+from kernels import affine, atomic, threads
 threads.set_num_threads(2)
 threads.GRAIN = 1e-3
 x, w = np.ones((64, 32), np.float32), np.ones((32, 64), np.float32)

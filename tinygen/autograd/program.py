@@ -10,13 +10,15 @@ that out: whatever an operation is given, and neither is an argument nor was mad
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import zip_longest
+from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from kernels import backend
+from kernels.arithmetic import as_runs
 from kernels.calls import Call, noted
+from kernels.threads import Series
 from tinygen.autograd.context import observer
 from tinygen.autograd.tensor import Tensor
 from tinygen.errors import GraphError
@@ -75,6 +77,7 @@ class Program:
         if not self.too_large:
             self._steps.append(("return", self._described(result)))
             self._result = _mapped(result, lambda a: Tensor.wrap(a.data) if isinstance(a, Tensor) else a)
+            self._calls = list(_in_series(self._calls))
         return detached(result)
 
     def run(self, arguments: Sequence[np.ndarray]) -> Any:
@@ -216,6 +219,15 @@ def effect(function: Callable, *args: Any) -> Any:
 
 def _call_by_name(function: Callable, names: Sequence[str], *args: Any) -> Any:
     return function(**dict(zip(names, args, strict=True)))
+
+
+def _in_series(calls: Iterable[Call]) -> Iterator[Call]:
+    """The same calls, those of kernels that follow one another as one."""
+    for by_kernels, group in groupby(((call, as_runs(call)) for call in calls), lambda pair: pair[1] is not None):
+        if by_kernels:
+            yield Series(arguments for _, runs in group for arguments in runs or ()), ()
+        else:
+            yield from (call for call, _ in group)
 
 
 def _compute_again(what: str, made: Sequence[np.ndarray | None], function: Callable, given: Sequence[Any]) -> None:
