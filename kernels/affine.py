@@ -191,7 +191,8 @@ def _linear_few(
                 for step in range(k):
                     total += x[i, step] * columns[j, step]
                 buffer[(i - first) * n + j] = total + b[j] if b.size else total
-        flat_z[first * n : last * n] = buffer[: (last - first) * n]
+        for i in range((last - first) * n):  # Numba takes seconds to compile an assignment to a slice
+            flat_z[first * n + i] = buffer[i]
         forward(buffer[: (last - first) * n], flat_y[first * n : last * n], kind, alpha)
 
 
@@ -202,14 +203,15 @@ def _linear_grad(
     """``gx = gz wᵀ``, ``gw = xᵀ gz``, and gb sums gz's rows; what is empty is not wanted."""
     (m, k), n = x.shape, w.shape[1]
     flat_gz, none = gz.reshape(-1), np.empty(0, gz.dtype)
+    origin = np.intp(0)  # a literal is a type of its own, for which `multiply` would be compiled anew
     if gx.size:
         top, bottom, left, right = rectangle(worker, workers, m, n, k, width, False)
         factors = Matrix(flat_gz, n, 1), Matrix(w.reshape(-1), 1, n)
-        multiply(gx.reshape(-1), 0, k, factors[0], factors[1], n, none, top, bottom, left, right, width)
+        multiply(gx.reshape(-1), origin, k, factors[0], factors[1], n, none, top, bottom, left, right, width)
     if gw.size:
         top, bottom, left, right = rectangle(worker, workers, k, m, n, width, False)
         factors = Matrix(x.reshape(-1), 1, k), Matrix(flat_gz, n, 1)
-        multiply(gw.reshape(-1), 0, n, factors[0], factors[1], m, none, top, bottom, left, right, width)
+        multiply(gw.reshape(-1), origin, n, factors[0], factors[1], m, none, top, bottom, left, right, width)
     _sum_rows(worker, workers, gb, gz, width)
 
 
@@ -240,10 +242,11 @@ def _linear_grad_few(
                     _add_multiple(part[j], thin[i, j], wide[i, left:right])
             total += part
         for j in range(thin.shape[1]):
-            if n <= FEW:
-                gw[left:right, j] = total[j]
-            else:
-                gw[j, left:right] = total[j]
+            for i in range(right - left):
+                if n <= FEW:
+                    gw[left + i, j] = total[j, i]
+                else:
+                    gw[j, left + i] = total[j, i]
     _sum_rows(worker, workers, gb, gz, width)
 
 
