@@ -22,6 +22,8 @@ MARKER = "tinygen"  # distinguishes this package from other distributions that i
 _MODULE_OF = {
     "activate": "activation",
     "activate_grad": "activation",
+    "gated_tanh": "activation",
+    "gated_tanh_grad": "activation",
     "linear": "affine",
     "linear_grad": "affine",
     "conv2d": "convolution",
@@ -35,7 +37,8 @@ _MODULE_OF = {
     "softmax_grad": "logits",
     "log_softmax": "logits",
     "log_softmax_grad": "logits",
-    "logsumexp": "logits",
+    "cross_entropy": "logits",
+    "cross_entropy_grad": "logits",
     "sum_pool2d": "pooling",
     "upsample2d": "pooling",
     "max_pool2d": "pooling",

@@ -1,4 +1,4 @@
-"""Softmax and its logarithm over the last axis, with their gradients.
+"""Softmax, its logarithm, and that at a label, over the last axis, with their gradients.
 
 Every row is shifted by its maximum, so that no exponential overflows. Exponentials, being positive, are summed in their
 own dtype: the relative error is at most C units in the last place. Cotangents, which may cancel, are summed in float64.
@@ -9,27 +9,15 @@ import math
 import numpy as np
 
 from kernels.arguments import Array, check
+from kernels.calls import contiguous
 from kernels.compilation import jit
 from kernels.elementary import exp, largest
+from kernels.reference import Labels
 from kernels.threads import run, share
 
 FLAGS = {"contract", "reassoc"}
 """Sums may be taken in as many parallel lanes as a register has. The order is fixed when the kernel is compiled, if a
 loop that sums does not write: else it would depend on where the arrays lie, as code is made for arrays that overlap."""
-
-
-def logsumexp(x: Array) -> Array:
-    """`kernels.reference.logsumexp`, compiled.
-
-    Raises
-    ------
-    TypeError : x is not an array of float32 or float64
-    ValueError : x is not (M, C) with C > 0
-    """
-    x = _rows("logsumexp", x)
-    y = np.empty(len(x), x.dtype)
-    run(_logsumexp, x.size * 1.0, x, y)
-    return y
 
 
 def softmax(x: Array) -> Array:
@@ -88,6 +76,51 @@ def log_softmax_grad(g: Array, y: Array) -> Array:
     return gx
 
 
+def cross_entropy(x: Array, labels: Labels) -> tuple[Array, Array, Array]:
+    """`kernels.reference.cross_entropy`, compiled. A label that is none of 0 to C - 1 gives NaN.
+
+    Raises
+    ------
+    TypeError : x is not an array of float32 or float64, or labels are not int64
+    ValueError : x is not (M, C) with C > 0, or labels are not (M,)
+    """
+    x = _rows("cross_entropy", x)
+    labels = _labels("cross_entropy", labels, len(x))
+    y, top, log_sum = np.empty((3, len(x)), x.dtype)
+    run(_cross_entropy, x.size * 0.6, x, labels, y, top, log_sum)
+    return y, top, log_sum
+
+
+def cross_entropy_grad(g: Array, x: Array, labels: Labels, top: Array, log_sum: Array) -> Array:
+    """`kernels.reference.cross_entropy_grad`, compiled.
+
+    Raises
+    ------
+    TypeError, ValueError : as `cross_entropy` does; g, top and log_sum must be (M,) and of x's dtype
+    """
+    x = _rows("cross_entropy_grad", x)
+    labels = _labels("cross_entropy_grad", labels, len(x))
+    g, top, log_sum = (
+        check("cross_entropy_grad", name, array, "M", x.dtype)
+        for name, array in (("g", g), ("top", top), ("log_sum", log_sum))
+    )
+    if not len(g) == len(top) == len(log_sum) == len(x):
+        raise ValueError(
+            f"cross_entropy_grad: g, top and log_sum must have as many elements as x (M,C)={x.shape} has rows"
+        )
+    gx = np.empty_like(x)
+    run(_cross_entropy_grad, x.size * 0.6, g, x, labels, top, log_sum, gx)
+    return gx
+
+
+def _labels(operation: str, labels: Labels, rows: int) -> Labels:
+    if not isinstance(labels, np.ndarray) or labels.dtype != np.int64:
+        raise TypeError(f"{operation}: labels must be an array of int64, not {getattr(labels, 'dtype', type(labels))}")
+    if labels.shape != (rows,):
+        raise ValueError(f"{operation}: labels (M)={labels.shape} must be as many as x has rows, {rows}")
+    return contiguous(labels)
+
+
 def _rows(operation: str, x: Array) -> Array:
     x = check(operation, "x", x, "M,C")
     if x.shape[1] == 0 and len(x):
@@ -104,18 +137,6 @@ def _pair(operation: str, g: Array, y: Array) -> tuple[Array, Array]:
 
 
 # ------------------------------------------------------------------------------------------------------- compiled loops
-
-
-@jit(fastmath=FLAGS)
-def _logsumexp(worker: int, workers: int, x: Array, y: Array) -> None:
-    first, last = share(worker, workers, x.shape[0])
-    for m in range(first, last):
-        top = largest(x[m])
-        shift = top if math.isfinite(top) else x.dtype.type(0)  # or -inf - -inf would be NaN
-        total = x.dtype.type(0)
-        for c in range(x.shape[1]):
-            total += exp(x[m, c] - shift)
-        y[m] = math.log(total) + shift
 
 
 @jit(fastmath=FLAGS)
@@ -168,3 +189,28 @@ def _log_softmax_grad(worker: int, workers: int, g: Array, y: Array, gx: Array) 
         total_g = y.dtype.type(total)
         for c in range(y.shape[1]):
             gx[m, c] = g[m, c] - exp(y[m, c]) * total_g
+
+
+@jit(fastmath=FLAGS)
+def _cross_entropy(worker: int, workers: int, x: Array, labels: Labels, y: Array, top: Array, log_sum: Array) -> None:
+    first, last = share(worker, workers, x.shape[0])
+    for m in range(first, last):
+        top[m] = largest(x[m])
+        total = x.dtype.type(0)
+        for c in range(x.shape[1]):
+            total += exp(x[m, c] - top[m])
+        log_sum[m] = math.log(total)
+        inside = 0 <= labels[m] < x.shape[1]  # nobody checks those of a call that is made again
+        y[m] = log_sum[m] + (top[m] - x[m, labels[m]]) if inside else np.nan
+
+
+@jit(fastmath=FLAGS)
+def _cross_entropy_grad(
+    worker: int, workers: int, g: Array, x: Array, labels: Labels, top: Array, log_sum: Array, gx: Array
+) -> None:
+    first, last = share(worker, workers, x.shape[0])
+    for m in range(first, last):
+        for c in range(x.shape[1]):
+            gx[m, c] = g[m] * exp((x[m, c] - top[m]) - log_sum[m])
+        if 0 <= labels[m] < x.shape[1]:
+            gx[m, labels[m]] -= g[m]

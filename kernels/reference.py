@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
+Labels = NDArray[np.int64]
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 """((top, bottom), (left, right)): zeros added before and after each image axis."""
@@ -90,6 +91,19 @@ def activate_grad(g: Array, saved: Array, kind: str, alpha: float = 0.0) -> Arra
     else:
         raise ValueError(f"activate_grad: unknown kind {kind!r}; choose one of {', '.join(ACTIVATIONS)}")
     return (g * slope).astype(g.dtype, copy=False)
+
+
+def gated_tanh(x: Array) -> Array:
+    """``tanh(a) * sigmoid(b)`` of the halves a and b of each row of x ``(M, 2 C)``, shape ``(M, C)``."""
+    a, b = np.split(x, 2, axis=1)
+    return np.tanh(a) * _sigmoid(b)
+
+
+def gated_tanh_grad(g: Array, x: Array) -> Array:
+    """The cotangent of `gated_tanh`'s input."""
+    a, b = np.split(x, 2, axis=1)
+    t, s = np.tanh(a), _sigmoid(b)
+    return np.concatenate([g * s * (1 - t * t), g * t * (s * (1 - s))], axis=1)
 
 
 def _sigmoid(x: Array) -> Array:
@@ -253,14 +267,6 @@ def layer_norm_grad(g: Array, x: Array, weight: Array, mean: Array, rstd: Array)
 # softmax
 
 
-def logsumexp(x: Array) -> Array:
-    """``log(sum(exp(x)))`` of x ``(M, C)`` over its last axis, shape ``(M,)``; finite wherever the result is."""
-    top = x.max(axis=-1, keepdims=True)
-    shift = np.where(np.isfinite(top), top, 0)  # a row of -inf gives -inf, one with +inf gives +inf, neither gives NaN
-    with np.errstate(divide="ignore"):
-        return np.log(np.exp(x - shift).sum(axis=-1)) + shift[..., 0]
-
-
 def softmax(x: Array) -> Array:
     """``exp(x) / sum(exp(x))`` of x ``(M, C)`` over its last axis."""
     e = np.exp(x - x.max(axis=-1, keepdims=True))
@@ -281,6 +287,23 @@ def log_softmax(x: Array) -> Array:
 def log_softmax_grad(g: Array, y: Array) -> Array:
     """The cotangent of `log_softmax`'s input, from its output y."""
     return g - np.exp(y) * g.sum(axis=-1, keepdims=True)
+
+
+def cross_entropy(x: Array, labels: Labels) -> tuple[Array, Array, Array]:
+    """``-log_softmax(x)`` of x ``(M, C)`` at each row's label, 0 to C - 1: labels ``(M,)``.
+
+    Returns ``(y, top, log_sum)``, all ``(M,)``: a row's maximum, and ``log(sum(exp(x - top)))``.
+    """
+    top = x.max(axis=-1)
+    log_sum = np.log(np.exp(x - top[:, None]).sum(axis=-1))
+    return log_sum + (top - x[np.arange(len(x)), labels]), top, log_sum
+
+
+def cross_entropy_grad(g: Array, x: Array, labels: Labels, top: Array, log_sum: Array) -> Array:
+    """The cotangent of `cross_entropy`'s x: ``softmax(x)``, less 1 at the label, times g ``(M,)``."""
+    gx = g[:, None] * np.exp((x - top[:, None]) - log_sum[:, None])
+    gx[np.arange(len(x)), labels] -= g
+    return gx
 
 
 # ---------------------------------------------------------------------------------------------------------------------

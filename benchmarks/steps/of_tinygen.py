@@ -10,7 +10,7 @@ from benchmarks.steps.problems import DDPM2D_STEPS, DILATIONS, PROBLEMS, UNET28_
 from benchmarks.workload import Call
 from tinygen import Tensor, nn, optim
 from tinygen.bijections import AffineCoupling, Chain, Reverse
-from tinygen.distributions import Categorical, Normal
+from tinygen.distributions import Normal
 from tinygen.models import DDPM, GAN, VAE, BernoulliLikelihood, Flow, NoiseSchedule, TimeMLP, UNet
 
 
@@ -83,16 +83,15 @@ class WaveNet(nn.Module):
         """The logits of the next level, from levels scaled to [-1, 1], ``(N, L, 1)``."""
         h, skips = self.first(x), []
         for gate, mix in zip(self.gates, self.mixes, strict=True):
-            filtered = gate(h)
-            mixed = mix(tg.tanh(filtered[..., :32]) * tg.sigmoid(filtered[..., 32:]))
-            h = h + mixed[..., :32]
-            skips.append(mixed[..., 32:])
+            residual, skip = tg.split(mix(tg.gated_tanh(gate(h))), 2, -1)
+            h = h + residual
+            skips.append(skip)
         return self.head(tg.relu(sum(skips)))
 
     def train_step(self, batch: Array, rng: Rng) -> dict[str, float]:
         """One step of Adam on levels ``(N, L + 1)``."""
         logits = self((batch[:, :-1, None] / 127.5 - 1).astype(np.float32))
-        loss = -tg.mean(Categorical(logits).log_prob(batch[:, 1:]))
+        loss = tg.mean(tg.cross_entropy(logits, batch[:, 1:]))
         norm = self.optimizer.minimize(loss)
         return {"loss": loss.item(), "grad_norm": norm.item()}
 

@@ -61,6 +61,20 @@ def activate_grad(normal: Numbers, shape: tuple[int, ...], kind: str, alpha: flo
     return normal(*shape), np.asarray(reference.activate(normal(*shape, scale=scale), kind, alpha)[1]), kind, alpha
 
 
+def gated_tanh(normal: Numbers, m: int, c: int, scale: float) -> tuple:
+    return (normal(m, 2 * c, scale=scale),)
+
+
+def gated_tanh_grad(normal: Numbers, m: int, c: int, scale: float) -> tuple:
+    return normal(m, c), *gated_tanh(normal, m, c, scale)
+
+
+def gated_tanh_grad_scale(g: Any, x: Any) -> Any:
+    """The distance of tanh and σ from 1, to which they may be near."""
+    return np.abs(np.tile(g, 2))
+
+
+gates = st.tuples(sides(), sides(8, 16), st.sampled_from([0.1, 1.0, 30.0]))
 activations = st.tuples(elements(activation.BLOCK), kinds, alphas, st.sampled_from([0.1, 1.0, 5.0, 40.0]))
 many_activations = tuple(((5 * activation.BLOCK + 3,), kind, 0.25, 3.0) for kind in reference.ACTIVATIONS)
 
@@ -202,6 +216,32 @@ def log_softmax_grad(normal: Numbers, m: int, c: int, scale: float) -> tuple:
     return normal(m, c), -np.abs(normal(m, c, scale=scale))
 
 
+def labels(m: int, c: int) -> np.ndarray:
+    """Numbers below c, of which most occur."""
+    return np.arange(m) * 7 % c
+
+
+def cross_entropy(normal: Numbers, m: int, c: int, scale: float) -> tuple:
+    return normal(m, c, scale=scale), labels(m, c)
+
+
+def cross_entropy_scale(x: Any, labels: Any) -> tuple:
+    """What the logarithm, of a sum that may be near 1, and the distance from the maximum have added up."""
+    return 1.0, 0.0, 1.0
+
+
+def cross_entropy_grad(normal: Numbers, *settings: Any) -> tuple:
+    x, labels = cross_entropy(normal, *settings)
+    return normal(len(x)), x, labels, *reference.cross_entropy(x, labels)[1:]
+
+
+def cross_entropy_grad_scale(g: Any, x: Any, labels: Any, top: Any, log_sum: Any) -> Any:
+    """At the label 1 is subtracted, which a probability of nearly 1 cancels."""
+    at_label = np.zeros_like(x)
+    at_label[np.arange(len(x)), labels] = np.abs(g)
+    return at_label
+
+
 def log_softmax_grad_scale(g: Any, y: Any) -> Any:
     """Both terms of the difference, which cancel where a probability is nearly 1."""
     return np.abs(g) + np.exp(y) * np.abs(g).sum(axis=-1, keepdims=True)
@@ -263,6 +303,8 @@ adam_settings = st.tuples(
 CASES = {
     "activate": Case(activate, activations, many_activations, roundings=6),
     "activate_grad": Case(activate_grad, activations, many_activations, roundings=6),
+    "gated_tanh": Case(gated_tanh, gates, ((301, 40, 3.0),)),
+    "gated_tanh_grad": Case(gated_tanh_grad, gates, ((301, 40, 3.0),), scale=gated_tanh_grad_scale),
     "linear": Case(
         linear,
         st.tuples(*matrices, kinds, alphas, st.booleans()),
@@ -288,9 +330,10 @@ CASES = {
     ),
     "softmax": logits,
     "log_softmax": logarithms,
-    "logsumexp": logarithms,
     "softmax_grad": Case(softmax_grad, logits_grads, ((301, 101, 3.0),)),
     "log_softmax_grad": Case(log_softmax_grad, logits_grads, ((301, 101, 3.0),), scale=log_softmax_grad_scale),
+    "cross_entropy": replace(logits, arguments=cross_entropy, scale=cross_entropy_scale),
+    "cross_entropy_grad": replace(logits, arguments=cross_entropy_grad, scale=cross_entropy_grad_scale),
     "sum_pool2d": Case(pooled, bands, many_bands),
     "upsample2d": Case(upsample2d, bands, many_bands, roundings=0),
     "max_pool2d": Case(ties, bands, many_bands, roundings=0),

@@ -21,6 +21,19 @@ def test_special_values_equal_the_reference(kind, dtype):
         np.testing.assert_array_equal(np.signbit(y), np.signbit(expected))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_special_gates_equal_the_reference(dtype):
+    info = np.finfo(dtype)
+    special = [np.nan, np.inf, -np.inf, 0.0, -0.0, info.max, info.tiny, -info.tiny, 100, -100, 1e4, -1e4]
+    a, b = np.meshgrid(np.array(special, dtype), np.array(special, dtype))
+    x = np.concatenate([a, b], axis=1)
+    tolerances = {"rtol": 6 * info.eps, "atol": info.tiny}
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(activation.gated_tanh(x), reference.gated_tanh(x), **tolerances)
+        gradients = (f(np.ones_like(a), x) for f in (activation.gated_tanh_grad, reference.gated_tanh_grad))
+        np.testing.assert_allclose(*gradients, **tolerances)
+
+
 @pytest.mark.parametrize("kind", reference.ACTIVATIONS)
 def test_what_is_saved_takes_no_memory(kind):
     x = np.ones((2, 3), np.float32)
@@ -36,5 +49,9 @@ def test_errors_name_the_rule():
         activation.activate(x.astype(int), "relu")
     with pytest.raises(ValueError, match=r"g has shape \(2, 3\) but saved has \(3, 2\)"):
         activation.activate_grad(x, x.T, "relu")
+    with pytest.raises(ValueError, match=r"gated_tanh: x \(M,2C\)=\(2, 3\) does not have an even number of columns"):
+        activation.gated_tanh(x)
+    with pytest.raises(ValueError, match=r"g \(M,C\)=\(2, 2\) does not fit x \(M,2C\)=\(2, 2\)"):
+        activation.gated_tanh_grad(x[:, :2], x[:, :2])
     with pytest.raises(TypeError, match="saved has dtype float64"):
         activation.activate_grad(x, x.astype(np.float64), "relu")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tinygen as tg
-from tinygen.errors import DTypeError, ShapeError
+from tinygen.errors import DataError, DTypeError, ShapeError
 
 X = tg.tensor(np.ones((3, 4), np.float32), requires_grad=True)
 IMAGE = np.ones((2, 5, 5, 1), np.float32)
@@ -49,6 +49,16 @@ KERNEL = np.ones((3, 3, 1, 2), np.float32)
         (lambda: tg.group_norm(X, 0, np.ones(4, np.float32), np.ones(4, np.float32)), ShapeError, "groups=0"),
         (lambda: tg.layer_norm(X, np.ones(3, np.float32), np.ones(4, np.float32)), ShapeError, r"weight \(3,\)"),
         (lambda: tg.leaky_relu(X, -0.5), ValueError, "slope=-0.5 must be at least 0"),
+        (
+            lambda: tg.gated_tanh(X[:, :3]),
+            ShapeError,
+            r"gated_tanh: x \(\.\.\.,2C\)=\(3, 3\) must have an even last axis",
+        ),
+        (lambda: tg.cross_entropy(tg.tensor(1.0), 0), ShapeError, r"logits must be \(\.\.\.,K\)"),
+        (lambda: tg.cross_entropy(X, [0, 1]), ShapeError, "cross_entropy: .*broadcast"),
+        (lambda: tg.cross_entropy(X, [0, 1, 4]), DataError, "labels must be integers from 0 to K-1=3"),
+        (lambda: tg.cross_entropy(X, [0, 1, -1]), DataError, "labels must be integers from 0 to K-1=3"),
+        (lambda: tg.cross_entropy(X, [0.0, 1.0, 2.0]), DataError, "labels must be integers"),
         (lambda: tg.elu(X, -0.5), ValueError, "alpha=-0.5 must be at least 0"),
         (lambda: tg.dropout(X, 1.0, np.random.default_rng(0)), ValueError, "p=1.0"),
         (lambda: tg.tensor([6]) & 3, DTypeError, "boolean Tensors"),

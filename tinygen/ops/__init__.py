@@ -1,6 +1,19 @@
 """Every operation, each declared beside its derivative rules. Importing this package fills the registry."""
 
-from tinygen.ops.activation import elu, gelu, leaky_relu, log_softmax, relu, sigmoid, silu, softmax, softplus, tanh
+from tinygen.ops.activation import (
+    cross_entropy,
+    elu,
+    gated_tanh,
+    gelu,
+    leaky_relu,
+    log_softmax,
+    relu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    tanh,
+)
 from tinygen.ops.convolution import conv1d, conv2d, conv_transpose2d
 from tinygen.ops.elementwise import (
     abs,
@@ -85,6 +98,7 @@ __all__ = [
     "conv_transpose2d",
     "cos",
     "cosh",
+    "cross_entropy",
     "cumsum",
     "divide",
     "dot",
@@ -98,6 +112,7 @@ __all__ = [
     "expm1",
     "flip",
     "floor",
+    "gated_tanh",
     "gelu",
     "getitem",
     "greater",

@@ -8,12 +8,13 @@ import math
 import numpy as np
 
 import kernels
-from kernels.calls import contiguous
+from kernels.calls import contiguous, do
 from tinygen.autograd import Real, primitive
-from tinygen.autograd.domain import Axis, Choice
-from tinygen.errors import DTypeError
-from tinygen.ops.elementwise import erf, exp, expm1, logaddexp, where
-from tinygen.ops.reduction import logsumexp
+from tinygen.autograd.domain import Axis, Choice, Examples
+from tinygen.errors import DataError, DTypeError, ShapeError
+from tinygen.ops.elementwise import equal, erf, exp, expm1, logaddexp, where
+from tinygen.ops.reduction import logsumexp, sum
+from tinygen.ops.shape import split
 
 _KINKED = Real(avoid=(0.0,))
 
@@ -31,6 +32,11 @@ def not_negative(value, name):
     if not value >= 0:
         raise ValueError(f"{name}={value} must be at least 0")
     return value
+
+
+def rows_of(x):
+    """``(..., C)`` as a matrix; -1 would not do, for C may be 0."""
+    return contiguous(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 @primitive(domain=Real(), numpy=np.tanh, noted=True)
@@ -125,14 +131,52 @@ def _softplus_vjp(g, saved):
     return {"x": kernels.activate_grad(g, saved, "softplus")}
 
 
+def _gated_tanh_composed(x):
+    a, b = split(x, 2, -1)
+    return tanh(a) * sigmoid(b)
+
+
+@primitive(
+    domain=Examples({"x": Real("n m c=4:4")}, {"x": Real("c=2:2")}), composition=_gated_tanh_composed, noted=True
+)
+def gated_tanh(x):
+    """tanh(a) σ(b) of the halves a and b of the last axis (van den Oord et al. 2016, "PixelCNN Decoders", eq. 2).
+
+    Dauphin et al. (2017) call it the gated tanh unit, GTU.
+
+    Parameters
+    ----------
+    x : ``(..., 2 C)``
+
+    Returns
+    -------
+    ``(..., C)``
+
+    Examples
+    --------
+    >>> import tinygen as tg
+    >>> tg.gated_tanh(tg.tensor([100.0, 100.0, 0.0, -200.0]))  # 1 through a half-open gate, and a closed one
+    tensor([0.5, 0. ], dtype=float32)
+    """
+    x = floating(x, "gated_tanh")
+    if x.ndim == 0 or x.shape[-1] % 2:
+        raise ShapeError(f"gated_tanh: x (...,2C)={x.shape} must have an even last axis")
+    y = kernels.gated_tanh(rows_of(x))
+    return y.reshape(*x.shape[:-1], y.shape[1]), None
+
+
+@gated_tanh.joint_vjp
+def _gated_tanh_vjp(g, x):
+    return {"x": kernels.gated_tanh_grad(rows_of(g), rows_of(x)).reshape(x.shape)}
+
+
 # -------------------------------------------------------------------------------------------------------------- softmax
 
 
 def _by_rows(kernel, axis, *arrays):
     """Run a kernel for matrices along any one axis of arrays."""
-    moved = [contiguous(np.moveaxis(a, axis, -1)) for a in arrays]
-    rows = kernel(*[m.reshape(math.prod(m.shape[:-1]), m.shape[-1]) for m in moved])
-    return np.moveaxis(rows.reshape(moved[0].shape), -1, axis)
+    moved = [np.moveaxis(a, axis, -1) for a in arrays]
+    return np.moveaxis(kernel(*map(rows_of, moved)).reshape(moved[0].shape), -1, axis)
 
 
 @primitive(
@@ -163,3 +207,59 @@ def log_softmax(x, axis=-1):
 @log_softmax.joint_vjp
 def _log_softmax_vjp(g, saved, axis):
     return {"x": _by_rows(kernels.log_softmax_grad, axis, g, saved)}
+
+
+def _cross_entropy_composed(logits, labels):
+    chosen = equal(np.expand_dims(labels, -1), np.arange(logits.shape[-1]))
+    return -sum(where(chosen, log_softmax(logits), 0), -1)
+
+
+@primitive(
+    domain=Examples(
+        {"logits": Real("n=3:3 k=4:4"), "labels": Choice([0, 3, 1], [2, 2, 0], 1, [[0, 0, 3], [1, 2, 3]])},
+        {"logits": Real("k=2:2"), "labels": Choice(1, [0, 1, 1])},
+    ),
+    composition=_cross_entropy_composed,
+    noted=True,
+)
+def cross_entropy(logits, labels):
+    """-log(softmax(logits)) at the labels, in nats: one number for each label, of which a loss takes the mean.
+
+    Its derivative is softmax(logits), less 1 at the label.
+
+    Parameters
+    ----------
+    logits : ``(..., K)``
+    labels : integers from 0 to K - 1, of a shape that broadcasts with the ``...`` of logits
+
+    Raises
+    ------
+    ShapeError : shapes that do not broadcast
+    DataError : labels that are not such integers
+
+    Examples
+    --------
+    >>> import tinygen as tg
+    >>> tg.cross_entropy(tg.tensor([[0.0, 0.0], [0.0, 100.0]]), [0, 1])  # log 2, and certainty
+    tensor([0.6931472, 0.       ], dtype=float32)
+    """
+    logits, labels = floating(logits, "cross_entropy"), np.asarray(labels)
+    if logits.ndim == 0:
+        raise ShapeError("cross_entropy: logits must be (...,K), but they are a single number")
+    *batch, k = logits.shape
+    if labels.dtype.kind not in "iu" or (labels.size and not 0 <= labels.min() <= labels.max() < k):
+        raise DataError(f"cross_entropy: labels must be integers from 0 to K-1={k - 1}")
+    shape = np.broadcast_shapes(tuple(batch), labels.shape)
+    if shape != logits.shape[:-1]:
+        logits = np.broadcast_to(logits, (*shape, k))
+    places = np.empty(shape, np.int64)
+    do(np.copyto, places, labels)
+    arguments = rows_of(logits), places.reshape(-1)
+    y, *moments = kernels.cross_entropy(*arguments)
+    return y.reshape(shape), (*arguments, *moments)
+
+
+@cross_entropy.joint_vjp
+def _cross_entropy_vjp(g, saved):
+    gx = kernels.cross_entropy_grad(contiguous(g).reshape(-1), *saved)
+    return {"logits": gx.reshape(*g.shape, gx.shape[1])}

@@ -1,16 +1,26 @@
 """The fused layer ``activation(x @ w + b)``."""
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 
 import kernels
-from kernels.calls import contiguous
 from tinygen.autograd import Real, primitive
 from tinygen.autograd.domain import Choice
 from tinygen.errors import ShapeError
-from tinygen.ops.activation import elu, floating, gelu, leaky_relu, not_negative, relu, sigmoid, silu, softplus, tanh
+from tinygen.ops.activation import (
+    elu,
+    floating,
+    gelu,
+    leaky_relu,
+    not_negative,
+    relu,
+    rows_of,
+    sigmoid,
+    silu,
+    softplus,
+    tanh,
+)
 from tinygen.ops.linalg import matmul
 
 _ACTIVATIONS: dict[str, Callable] = {
@@ -70,17 +80,12 @@ def linear(x, w, b=None, activation="identity", alpha=0.01):
     if activation not in _ACTIVATIONS:
         raise ValueError(f"linear: unknown activation {activation!r}; choose one of {', '.join(_ACTIVATIONS)}")
     not_negative(alpha, "linear: alpha")
-    y, saved = kernels.linear(_rows(x), w, b, activation, alpha)
+    y, saved = kernels.linear(rows_of(x), w, b, activation, alpha)
     return y.reshape(*x.shape[:-1], w.shape[1]), saved
 
 
 @linear.joint_vjp
 def _linear_vjp(g, saved, x, w, activation, alpha, needs):
     wanted = ("x" in needs, "w" in needs, "b" in needs)
-    gx, gw, gb = kernels.linear_grad(_rows(g), _rows(x), w, saved, activation, alpha, wanted)
+    gx, gw, gb = kernels.linear_grad(rows_of(g), rows_of(x), w, saved, activation, alpha, wanted)
     return {"x": None if gx is None else gx.reshape(x.shape), "w": gw, "b": gb}
-
-
-def _rows(x):
-    """``(..., C)`` as a matrix; -1 would not do, for C may be 0."""
-    return contiguous(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
