@@ -39,6 +39,7 @@ _MODULE_OF = {
     "log_softmax_grad": "logits",
     "cross_entropy": "logits",
     "cross_entropy_grad": "logits",
+    "sum_rows": "reduction",
     "sum_pool2d": "pooling",
     "upsample2d": "pooling",
     "max_pool2d": "pooling",

@@ -237,27 +237,16 @@ def _gated_tanh(worker: int, workers: int, x: Array, y: Array) -> None:
     half = y.shape[1]
     first, last = share(worker, workers, len(y))
     for m in range(first, last):
-        _gate(x[m, :half], x[m, half:], y[m])
-
-
-@jit(fastmath=FLAGS)
-def _gate(a: Array, b: Array, y: Array) -> None:
-    for c in range(y.size):
-        y[c] = tanh(a[c]) * sigmoid(b[c])
+        for c in range(half):
+            y[m, c] = tanh(x[m, c]) * sigmoid(x[m, half + c])
 
 
 @jit(fastmath=FLAGS)
 def _gated_tanh_grad(worker: int, workers: int, g: Array, x: Array, gx: Array) -> None:
-    half = g.shape[1]
+    one, half = g.dtype.type(1), g.shape[1]
     first, last = share(worker, workers, len(g))
     for m in range(first, last):
-        _gate_grad(g[m], x[m, :half], x[m, half:], gx[m, :half], gx[m, half:])
-
-
-@jit(fastmath=FLAGS)
-def _gate_grad(g: Array, a: Array, b: Array, ga: Array, gb: Array) -> None:
-    one = g.dtype.type(1)
-    for c in range(g.size):
-        t, s = tanh(a[c]), sigmoid(b[c])
-        ga[c] = g[c] * s * (one - t * t)
-        gb[c] = g[c] * t * (s * (one - s))
+        for c in range(half):
+            t, s = tanh(x[m, c]), sigmoid(x[m, half + c])
+            gx[m, c] = g[m, c] * s * (one - t * t)
+            gx[m, half + c] = g[m, c] * t * (s * (one - s))

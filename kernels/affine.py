@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernels import reduction
 from kernels.activation import IDENTITY, LEAKY_RELU, NANOSECONDS, activate_grad, forward, kind_code
 from kernels.arguments import Array, check, show
 from kernels.compilation import jit
 from kernels.microkernel import ROWS, panel_width
 from kernels.product import Matrix, multiply, rectangle
+from kernels.reduction import add_up
 from kernels.threads import run, share
 
 FEW = 4
@@ -23,13 +25,14 @@ FEW = 4
 BLOCK = 2**16
 """Elements of the result that are computed before they are activated: they stay in the second cache meanwhile."""
 
-PART = 64
-"""Rows whose cotangents are added up at once for the bias, so that roundings do not pile up."""
+PARTS, SMALL = 8, 2**16
+"""From so many parts of the batch on, and for so many weights at most, the gradient is computed part by part: what is
+read of a part stays in the second cache for all three products, and so does what it adds to the gradient of w."""
 
 
 def linear(
     x: Array, w: Array, b: Array | None = None, activation: str = "identity", alpha: float = 0.0
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array | None]:
     """`kernels.reference.linear`, compiled: x (M, K), w (K, N), b (N,) give ``(y, saved)``. 2 M K N FLOPs.
 
     Raises
@@ -54,7 +57,7 @@ def linear(
     z = np.empty((m, n), dtype) if plan.saves_input else y
     kernel = _linear_few if n <= FEW else _linear
     run(kernel, plan.nanoseconds, x, w, b, z, y, plan.kind, alpha, plan.width)
-    return y, z
+    return y, z if plan.kind != IDENTITY else None
 
 
 class _Plan(NamedTuple):
@@ -83,7 +86,7 @@ def linear_grad(
     g: Array,
     x: Array,
     w: Array,
-    saved: Array,
+    saved: Array | None,
     activation: str = "identity",
     alpha: float = 0.0,
     needs: tuple[bool, bool, bool] = (True, True, True),
@@ -92,29 +95,33 @@ def linear_grad(
 
     Raises
     ------
-    TypeError, ValueError : as `linear` does; g and saved must have the shape (M, N)
+    TypeError, ValueError : as `linear` does; g and saved, which is None for ``identity``, must have the shape (M, N)
     """
     g = check("linear_grad", "g", g, "M,N")
     dtype = g.dtype
     x, w = check("linear_grad", "x", x, "M,K", dtype), check("linear_grad", "w", w, "K,N", dtype)
-    saved = check("linear_grad", "saved", saved, "M,N", dtype)
     (m, k), n = x.shape, w.shape[1]
-    if w.shape[0] != k or g.shape != (m, n) or saved.shape != (m, n):
+    if w.shape[0] != k or g.shape != (m, n):
         shapes = ", ".join(
-            show(name, axes, array.shape)
-            for name, axes, array in (("g", "M,N", g), ("x", "M,K", x), ("w", "K,N", w), ("saved", "M,N", saved))
+            show(name, axes, array.shape) for name, axes, array in (("g", "M,N", g), ("x", "M,K", x), ("w", "K,N", w))
         )
         raise ValueError(f"linear_grad: the shapes {shapes} do not fit together")
-    gz = g if activation == "identity" else activate_grad(g, saved, activation, alpha)
+    # activate_grad refuses None
+    gz = g if activation == "identity" else activate_grad(g, saved, activation, alpha)  # type: ignore[arg-type]
     gx, gw, gb = (
         np.empty(shape if needed else (0,) * len(shape), dtype)
         for shape, needed in zip(((m, k), (k, n), (n,)), needs, strict=True)
     )
     width = panel_width(dtype)
-    few = min(k, n) <= FEW
+    few, parts = min(k, n) <= FEW, m // reduction.PART
     product = m * k * n * 0.08 if few else _duration(m, k, n, width)
     nanoseconds = (needs[0] + needs[1]) * product + m * n * 0.1
-    run(_linear_grad_few if few else _linear_grad, nanoseconds, gz, x, w, gx, gw, gb, width)
+    if few or parts < PARTS or w.size > SMALL:
+        run(_linear_grad_few if few else _linear_grad, nanoseconds, gz, x, w, gx, gw, gb, width)
+    else:
+        gws, gbs = np.empty((parts, *gw.shape), dtype), np.empty((parts, *gb.shape), dtype)
+        run(_linear_grad_by_parts, nanoseconds, gz, x, w, gx, gws, gbs, width)
+        gw, gb = reduction.add_parts(gws), reduction.add_parts(gbs)
     return gx if needs[0] else None, gw if needs[1] else None, gb if needs[2] else None
 
 
@@ -212,7 +219,28 @@ def _linear_grad(
         top, bottom, left, right = rectangle(worker, workers, k, m, n, width, False)
         factors = Matrix(x.reshape(-1), 1, k), Matrix(flat_gz, n, 1)
         multiply(gw.reshape(-1), origin, n, factors[0], factors[1], m, none, top, bottom, left, right, width)
-    _sum_rows(worker, workers, gb, gz, width)
+    _sum_columns(worker, workers, gb, gz, width)
+
+
+@jit()
+def _linear_grad_by_parts(
+    worker: int, workers: int, gz: Array, x: Array, w: Array, gx: Array, gws: Array, gbs: Array, width: int
+) -> None:
+    """What `_linear_grad` does; gws and gbs are what each part of the batch adds to gw and gb."""
+    parts = len(gbs)
+    (m, k), n = x.shape, w.shape[1]
+    flat_x, flat_gz, none = x.reshape(-1), gz.reshape(-1), np.empty(0, gz.dtype)
+    origin = np.intp(0)  # see `_linear_grad`
+    first, last = share(worker, workers, parts)
+    for part in range(first, last):
+        top, bottom = share(part, parts, m)
+        if gx.size:
+            factors = Matrix(flat_gz, n, 1), Matrix(w.reshape(-1), 1, n)
+            multiply(gx.reshape(-1), origin, k, factors[0], factors[1], n, none, top, bottom, origin, k, width)
+        if gws.size:
+            factors = Matrix(flat_x[top * k :], 1, k), Matrix(flat_gz[top * n :], n, 1)
+            multiply(gws[part].reshape(-1), origin, n, *factors, bottom - top, none, origin, k, origin, n, width)
+        add_up(gbs[part], gz, top, bottom, 0)
 
 
 @jit()
@@ -235,9 +263,9 @@ def _linear_grad_few(
         thin, wide = (gz, x) if n <= FEW else (x, gz)
         left, right = _columns(worker, workers, wide.shape[1], width)
         total, part = np.zeros((2, thin.shape[1], right - left), gw.dtype)
-        for first in range(0, m if left < right else 0, PART):
+        for first in range(0, m if left < right else 0, reduction.FEW):
             part[:] = 0
-            for i in range(first, min(first + PART, m)):
+            for i in range(first, min(first + reduction.FEW, m)):
                 for j in range(thin.shape[1]):
                     _add_multiple(part[j], thin[i, j], wide[i, left:right])
             total += part
@@ -247,7 +275,7 @@ def _linear_grad_few(
                     gw[left + i, j] = total[j, i]
                 else:
                     gw[j, left + i] = total[j, i]
-    _sum_rows(worker, workers, gb, gz, width)
+    _sum_columns(worker, workers, gb, gz, width)
 
 
 @jit(fastmath={"contract"}, inline="always")
@@ -269,19 +297,10 @@ def _multiply_few(y: Array, a: Array, b: Array, first: int, last: int) -> None:
 
 
 @jit()
-def _sum_rows(worker: int, workers: int, total: Array, rows: Array, width: int) -> None:
+def _sum_columns(worker: int, workers: int, total: Array, rows: Array, width: int) -> None:
     """One worker's columns of the sum of all rows."""
     left, right = _columns(worker, workers, total.size, width)
-    total[left:right] = 0
-    part = np.empty(right - left, total.dtype)
-    for first in range(0, len(rows) if left < right else 0, PART):
-        part[:] = 0
-        for i in range(first, min(first + PART, len(rows))):
-            row = rows[i, left:right]
-            for j in range(part.size):
-                part[j] += row[j]
-        for j in range(part.size):
-            total[left + j] += part[j]
+    add_up(total[left:right], rows, 0, len(rows), left)
 
 
 @jit()

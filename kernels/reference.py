@@ -121,26 +121,26 @@ def _normal_cdf(x: Array) -> Array:
 
 def linear(
     x: Array, w: Array, b: Array | None = None, activation: str = "identity", alpha: float = 0.0
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array | None]:
     """Fused ``activate(x @ w + b)``: x ``(M, K)``, w ``(K, N)``, b ``(N,)`` or None. 2 M K N FLOPs.
 
-    Returns ``(y, saved)`` as `activate` does, both ``(M, N)``.
+    Returns ``(y, saved)`` as `activate` does, both ``(M, N)``; but nothing is saved for ``identity``.
     """
-    z = x @ w if b is None else x @ w + b
-    return activate(z, activation, alpha)
+    y, saved = activate(x @ w if b is None else x @ w + b, activation, alpha)
+    return y, saved if activation != "identity" else None
 
 
 def linear_grad(
     g: Array,
     x: Array,
     w: Array,
-    saved: Array,
+    saved: Array | None,
     activation: str = "identity",
     alpha: float = 0.0,
     needs: tuple[bool, bool, bool] = (True, True, True),
 ) -> tuple[Array | None, Array | None, Array | None]:
     """The cotangents of `linear`'s x, w and b; those not in ``needs`` are None and cost nothing."""
-    gz = activate_grad(g, saved, activation, alpha)
+    gz = g if saved is None else activate_grad(g, saved, activation, alpha)
     return (
         gz @ w.T if needs[0] else None,
         x.T @ gz if needs[1] else None,
@@ -307,7 +307,12 @@ def cross_entropy_grad(g: Array, x: Array, labels: Labels, top: Array, log_sum: 
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# pooling
+# sums, pooling
+
+
+def sum_rows(x: Array) -> Array:
+    """Sum of x ``(M, C)`` over its first axis."""
+    return x.sum(axis=0)
 
 
 def _blocks(x: Array, size: Pair) -> Array:

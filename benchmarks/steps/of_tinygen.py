@@ -75,18 +75,19 @@ class WaveNet(nn.Module):
     def __init__(self, rng: Rng) -> None:
         self.first = nn.Linear(1, 32, rng)
         self.gates = [nn.Conv1d(32, 64, 2, rng, dilation=d, causal=True) for d in DILATIONS]
-        self.mixes = [nn.Linear(32, 64, rng) for _ in DILATIONS]
+        self.residuals = [nn.Linear(32, 32, rng) for _ in DILATIONS]
+        self.skips = [nn.Linear(32, 32, rng) for _ in DILATIONS]
         self.head = nn.Sequential(nn.Linear(32, 32, rng, activation="relu"), nn.Linear(32, 256, rng))
         self.optimizer = optim.Adam(self.parameters(), 1e-3)
 
     def forward(self, x: Array) -> Tensor:
         """The logits of the next level, from levels scaled to [-1, 1], ``(N, L, 1)``."""
-        h, skips = self.first(x), []
-        for gate, mix in zip(self.gates, self.mixes, strict=True):
-            residual, skip = tg.split(mix(tg.gated_tanh(gate(h))), 2, -1)
-            h = h + residual
-            skips.append(skip)
-        return self.head(tg.relu(sum(skips)))
+        h, skipped = self.first(x), []
+        for gate, residual, skip in zip(self.gates, self.residuals, self.skips, strict=True):
+            gated = tg.gated_tanh(gate(h))
+            h = h + residual(gated)
+            skipped.append(skip(gated))
+        return self.head(tg.relu(sum(skipped)))
 
     def train_step(self, batch: Array, rng: Rng) -> dict[str, float]:
         """One step of Adam on levels ``(N, L + 1)``."""

@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from kernels import activation, affine, microkernel, normalization, optimizer, product, reference
+from kernels import activation, affine, microkernel, normalization, optimizer, product, reduction, reference
 
 Numbers = Callable[..., np.ndarray]
 """Normal numbers of a shape and, unless it is 1, a scale."""
@@ -98,9 +98,10 @@ products = (
     (70, 64, 2),
     (200, 33, 1),
     (1, 40, 40),
+    (affine.PARTS * reduction.PART + 3, 24, 40),
 )
-some_kinds = ("identity", "silu", "elu", "relu", "gelu", "softplus", "leaky_relu", "tanh")
-matrices = (sides(microkernel.ROWS, affine.PART), sides(8, 16, product.DEPTH), sides(affine.FEW, 8, 16, 32))
+some_kinds = ("identity", "silu", "elu", "relu", "gelu", "softplus", "leaky_relu", "tanh", "identity")
+matrices = (sides(microkernel.ROWS, reduction.FEW), sides(8, 16, product.DEPTH), sides(affine.FEW, 8, 16, 32))
 
 # ---------------------------------------------------------------------------------------------------------- convolution
 
@@ -334,6 +335,9 @@ CASES = {
     "log_softmax_grad": Case(log_softmax_grad, logits_grads, ((301, 101, 3.0),), scale=log_softmax_grad_scale),
     "cross_entropy": replace(logits, arguments=cross_entropy, scale=cross_entropy_scale),
     "cross_entropy_grad": replace(logits, arguments=cross_entropy_grad, scale=cross_entropy_grad_scale),
+    "sum_rows": Case(
+        lambda normal, *shape: (normal(*shape),), st.tuples(sides(reduction.FEW), sides(8)), ((1601, 40),)
+    ),
     "sum_pool2d": Case(pooled, bands, many_bands),
     "upsample2d": Case(upsample2d, bands, many_bands, roundings=0),
     "max_pool2d": Case(ties, bands, many_bands, roundings=0),

@@ -85,7 +85,7 @@ def linear(x, w, b=None, activation="identity", alpha=0.01):
 
 
 @linear.joint_vjp
-def _linear_vjp(g, saved, x, w, activation, alpha, needs):
+def _linear_vjp(g, x, w, saved, activation, alpha, needs):
     wanted = ("x" in needs, "w" in needs, "b" in needs)
     gx, gw, gb = kernels.linear_grad(rows_of(g), rows_of(x), w, saved, activation, alpha, wanted)
     return {"x": None if gx is None else gx.reshape(x.shape), "w": gw, "b": gb}

@@ -162,7 +162,7 @@ def _flops(name: str, read: Sequence[np.ndarray], result: Any) -> float:
             return 2.0 * y.size * read[0].shape[-1]
         case "the rule of linear":
             products = sum(result[argument] is not None for argument in ("x", "w"))
-            return 2.0 * products * read[0].size * read[2].shape[-1]
+            return 2.0 * products * read[0].size * read[1].shape[-1]
         case "conv2d":
             return 2.0 * result.size * math.prod(read[1].shape[:3])
         case "conv2d_input_grad":
