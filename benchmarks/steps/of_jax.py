@@ -177,13 +177,13 @@ def unet(p: Weights, x: Any, features: Any) -> Any:
 
 def wavenet_loss(p: Weights, levels: Any) -> Any:
     """The cross-entropy of the next level."""
-    h, skips = linear(p["first"], levels[:, :-1, None] / 127.5 - 1), []
-    for dilation, gate, mix in zip(DILATIONS, p["gates"], p["mixes"], strict=True):
+    h, skipped = linear(p["first"], levels[:, :-1, None] / 127.5 - 1), []
+    for dilation, gate, residual, skip in zip(DILATIONS, p["gates"], p["residuals"], p["skips"], strict=True):
         a, b = jnp.split(causal_conv1d(gate, h, dilation), 2, 2)
-        residual, skip = jnp.split(linear(mix, jnp.tanh(a) * jax.nn.sigmoid(b)), 2, 2)
-        h = h + residual
-        skips.append(skip)
-    logits = mlp(p["head"], jax.nn.relu(sum(skips)))
+        gated = jnp.tanh(a) * jax.nn.sigmoid(b)
+        h = h + linear(residual, gated)
+        skipped.append(linear(skip, gated))
+    logits = mlp(p["head"], jax.nn.relu(sum(skipped)))
     return optax.softmax_cross_entropy_with_integer_labels(logits, levels[:, 1:]).mean()
 
 

@@ -202,27 +202,40 @@ def unet28() -> nn.Module:
     return DDPM(UNet(), UNET28_STEPS, UNET_FEATURES, (1, 28, 28))
 
 
+class CausalConv(nn.Conv1d):
+    """A kernel of two on sequences ``(N, L, C)``: one product of what lies behind, and of what is there."""
+
+    def __init__(self, dilation: int) -> None:
+        super().__init__(32, 64, 2, dilation=dilation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        (shift,) = self.dilation
+        both = torch.cat([F.pad(x, (0, 0, shift, 0))[:, :-shift], x], -1)
+        return F.linear(both, self.weight.permute(0, 2, 1).reshape(64, 64), self.bias)
+
+
 class WaveNet(nn.Module):
-    """The cross-entropy of the next level."""
+    """The cross-entropy of the next level, with channels last: layers of `Conv1d` take a tenth longer."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.first = nn.Conv1d(1, 32, 1)
-        self.gates = nn.ModuleList(nn.Conv1d(32, 64, 2, dilation=d) for d in DILATIONS)
-        self.mixes = nn.ModuleList(nn.Conv1d(32, 64, 1) for _ in DILATIONS)
-        self.head = nn.Sequential(nn.Conv1d(32, 32, 1), nn.ReLU(), nn.Conv1d(32, 256, 1))
+        self.first = nn.Linear(1, 32)
+        self.gates = nn.ModuleList(CausalConv(d) for d in DILATIONS)
+        self.residuals = nn.ModuleList(nn.Linear(32, 32) for _ in DILATIONS)
+        self.skips = nn.ModuleList(nn.Linear(32, 32) for _ in DILATIONS)
+        self.head = nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 256))
 
     def noise(self, n: int) -> tuple[Tensor, ...]:
         return ()
 
     def forward(self, levels: Tensor) -> Tensor:
-        h, skips = self.first(levels[:, None, :-1] / 127.5 - 1), []
-        for dilation, gate, mix in zip(DILATIONS, self.gates, self.mixes, strict=True):
-            a, b = gate(F.pad(h, (dilation, 0))).chunk(2, dim=1)
-            residual, skip = mix(torch.tanh(a) * torch.sigmoid(b)).chunk(2, dim=1)
-            h = h + residual
-            skips.append(skip)
-        return F.cross_entropy(self.head(F.relu(sum(skips))), levels[:, 1:])
+        h, skipped = self.first(levels[:, :-1, None] / 127.5 - 1), []
+        for gate, residual, skip in zip(self.gates, self.residuals, self.skips, strict=True):
+            a, b = gate(h).chunk(2, -1)
+            gated = torch.tanh(a) * torch.sigmoid(b)
+            h = h + residual(gated)
+            skipped.append(skip(gated))
+        return F.cross_entropy(self.head(F.relu(sum(skipped))).flatten(0, 1), levels[:, 1:].flatten())
 
 
 MODELS: dict[str, Callable[[], Any]] = {
