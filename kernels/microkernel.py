@@ -80,11 +80,11 @@ def _emit_tile(context, builder, signature, arguments):  # type: ignore[no-untyp
     c, c_rows, start, a, a_rows, a_columns, b = (data(i) for i in (0, 2, 3, 5, 7, 9, 11))
     c_at, start_at, a_at, row, column, b_at, depth = (arguments[i] for i in (1, 4, 6, 8, 10, 12, 13))
     dtype = signature.args[0].dtype
-    vector, lanes, align = _vector(context, dtype)
+    vector, lanes, align = vector_type(context, dtype)
     index = arguments[1].type
     zero, one, width = (ir.Constant(index, value) for value in (0, 1, VECTORS * lanes))
     same_lane = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-    multiply_add = _declare(builder.module, f"llvm.fmuladd.v{lanes}f{dtype.bitwidth}", vector)
+    multiply_add = declare_multiply_add(builder.module, vector)
 
     def load(table, i):  # type: ignore[no-untyped-def]
         return builder.load(builder.gep(table, [i]))
@@ -144,7 +144,7 @@ def copy_row(typing, target, target_at, source, source_at):  # type: ignore[no-u
     """Copy as many elements as a panel is wide from ``source[source_at:]`` to ``target[target_at:]``."""
 
     def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        vector, lanes, align = _vector(context, signature.args[0].dtype)
+        vector, lanes, align = vector_type(context, signature.args[0].dtype)
         to, origin = (element_pointer(context, builder, signature, arguments, i) for i in (0, 2))
         for v in range(VECTORS):
             step = ir.Constant(arguments[1].type, v * lanes)
@@ -164,7 +164,7 @@ def copy_columns(typing, target, target_at, source, source_at, step):  # type: i
     """
 
     def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        vector, lanes, align = _vector(context, signature.args[0].dtype)
+        vector, lanes, align = vector_type(context, signature.args[0].dtype)
         to, origin = (element_pointer(context, builder, signature, arguments, i) for i in (0, 2))
         index = arguments[1].type
         block = []
@@ -189,14 +189,15 @@ def copy_columns(typing, target, target_at, source, source_at, step):  # type: i
     return types.void(target, types.intp, source, types.intp, types.intp), emit
 
 
-def _vector(context, dtype):  # type: ignore[no-untyped-def]
+def vector_type(context, dtype):  # type: ignore[no-untyped-def]
     """The type of a vector register of these elements, their number and their alignment in bytes."""
     lanes = _registers()[1] * 8 // dtype.bitwidth
     return ir.VectorType(context.get_value_type(dtype), lanes), lanes, dtype.bitwidth // 8
 
 
-def _declare(module, name, vector):  # type: ignore[no-untyped-def]
+def declare_multiply_add(module, vector):  # type: ignore[no-untyped-def]
     """LLVM's ``a * b + c``, fused where the machine can; llvmlite's own declarations do not know vector types."""
+    name = f"llvm.fmuladd.v{vector.count}{vector.element.intrinsic_name}"
     if name in module.globals:
         return module.globals[name]
     return ir.Function(module, ir.FunctionType(vector, [vector] * 3), name)

@@ -3,8 +3,8 @@
 Its row (i, j, c) is a sum over the output pixels of one number of the padded image times the C_out cotangents there: a
 product, summed over pixels, of which `multiply_tile` computes some rows and columns. The channels of a window are kept
 in groups of as many as a panel is wide, one group after the other, so that what the tiles of a group read stays in the
-fastest cache. Each of a fixed number of parts of the batch is summed for itself, then the parts in order, so that the
-bits do not depend on the number of threads.
+fastest cache; or `kernels.winograd` does it. Each of a fixed number of parts of the batch is summed for itself, then
+the parts in order, so that the bits do not depend on the number of threads.
 """
 
 from functools import lru_cache
@@ -17,6 +17,7 @@ from kernels.compilation import jit
 from kernels.microkernel import ROWS, copy_row, multiply_tile, panel_width
 from kernels.reference import Padding, Pair
 from kernels.threads import run, share
+from kernels.transforms import TILE
 from kernels.windows import (
     G_AXES,
     X_AXES,
@@ -28,9 +29,11 @@ from kernels.windows import (
     copy_window,
     count_blocks,
     divide,
+    divide_tiles,
     forward_phases,
     input_grad_phases,
 )
+from kernels.winograd import sum_over_tiles
 
 
 def conv2d_weight_grad(
@@ -56,9 +59,12 @@ def conv2d_weight_grad(
         return np.zeros((*kernel, x.shape[3], g.shape[3]), x.dtype)
     plan = _plan(x.shape, g.shape, kernel, stride, padding, dilation, x.dtype)
     left, right = (g, x) if plan.exchanged else (x, g)
-    (taps, c_left), c_right, width = plan.shape, right.shape[3], panel_width(x.dtype)
+    (taps, c_left), c_right, width, blocks = plan.shape, right.shape[3], panel_width(x.dtype), plan.blocks
     sums = np.empty((plan.parts, taps * c_left, -(-c_right // width), width), x.dtype)
-    run(_sum_over_pixels, plan.nanoseconds, sums, left, right, plan.blocks, plan.rows, plan.targets, plan.group_rows)
+    if plan.tiles is not None:
+        run(sum_over_tiles, plan.nanoseconds / 3, sums, x, g, *plan.tiles, plan.exchanged)
+    else:
+        run(_sum_over_pixels, plan.nanoseconds, sums, left, right, blocks, plan.rows, plan.targets, plan.group_rows)
     gw = np.empty((*kernel, x.shape[3], g.shape[3]), x.dtype)
     steps = (1, c_left) if plan.exchanged else (c_right, 1)
     run(_add_parts, 0.2 * sums.size, gw.reshape(-1), sums, c_left, c_right, *steps)
@@ -78,6 +84,8 @@ class _Plan(NamedTuple):
     group_rows: int
     parts: int
     nanoseconds: float
+    tiles: tuple[Blocks, Blocks] | None
+    """Of x and of g, for `kernels.winograd`, where that is faster."""
 
 
 @lru_cache(maxsize=256)
@@ -126,6 +134,15 @@ def _plan(
                 targets.append((tap * c_left + first + channel) * panels * width)
     repeat_last = (0, ROWS)  # in the last tile
     size = len(rows) * panels * width
+    parts = max(8, min(32, 2**19 // (size * dtype.itemsize)))
+    tiles = None
+    if kernel == (3, 3) and stride == dilation == (1, 1):
+        origin = (-padding[0][0], -padding[1][0])
+        x_tiles = divide_tiles(n, (g_shape[1], g_shape[2]), (c_in, c_out), origin, dtype)
+        if x_tiles is not None:
+            g_tiles = x_tiles._replace(top=0, left=0, window_rows=x_tiles.rows * TILE, window_cols=x_tiles.cols * TILE)
+            tiles = x_tiles, g_tiles
+            parts = min(parts, count_blocks.py_func(x_tiles))
     return _Plan(
         exchanged,
         (kh * kw, c_left),
@@ -133,8 +150,9 @@ def _plan(
         np.pad(rows, repeat_last, mode="edge"),
         np.pad(targets, repeat_last, mode="edge"),
         -(-kh * kw * group // ROWS) * ROWS,
-        max(8, min(32, 2**19 // (size * dtype.itemsize))),
+        parts,
         2 * n * height * columns * size / (5 * width),
+        tiles,
     )
 
 

@@ -9,6 +9,7 @@ from kernels.arguments import Array
 from kernels.compilation import jit
 from kernels.microkernel import ROWS, copy_row
 from kernels.reference import Padding, Pair
+from kernels.transforms import PATCH, TAPS, TILE
 
 Offsets = NDArray[np.int64]
 
@@ -41,6 +42,7 @@ class Correlation(NamedTuple):
     taps: Offsets  # where the pixel that each tap (kernel element) meets starts, in the window
     weights: Offsets  # and where the tap's weights do
     columns: Offsets  # where the number that each tap and channel meets lies, in the window
+    tiles: Blocks | None  # for `kernels.winograd`, where that is faster
 
 
 Taps = list[tuple[int, int]]
@@ -126,23 +128,47 @@ def correlation(
             table.append((row, col, begin, len(pixels)))
     taps = np.array(pixels)
     columns = (taps[:, None] + np.arange(c)).reshape(-1)
-    return Correlation(blocks, np.array(table), out_step, taps, np.array(weights), columns)
+    tiles = None
+    if step == out_step == (1, 1) and all(o == list(range(o[0], o[0] + TAPS)) for o in offsets):
+        tiles = divide_tiles(n, positions, w_shape[2:], (top, left), dtype)
+    return Correlation(blocks, np.array(table), out_step, taps, np.array(weights), columns, tiles)
 
 
 def divide(
-    n: int, positions: Pair, c: int, step: Pair, origin: Pair, reach: Pair, itemsize: int, most: int = 784
+    n: int,
+    positions: Pair,
+    c: int,
+    step: Pair,
+    origin: Pair,
+    reach: Pair,
+    itemsize: int,
+    most: int = 784,
+    least: int = 8 * ROWS,
 ) -> Blocks:
     """Choose blocks whose windows fit a core's cache, but at least eight of them if there is enough to do.
 
-    ``most`` is how many positions a block should have at most.
+    ``most`` and ``least`` are how many positions a block should have.
     """
     height, width = positions
-    target = max(8 * ROWS, min(most, 196_608 // (itemsize * max(c, 1) * step[0] * step[1]), n * height * width // 8))
+    target = max(least, min(most, 196_608 // (itemsize * max(c, 1) * step[0] * step[1]), n * height * width // 8))
     cols = -(-width // -(-width // target))
     rows = -(-height // -(-height // max(1, target // width)))
     images = 1 << (max(1, target // (height * width)).bit_length() - 1)  # a power of two, to divide batches evenly
     window = ((rows - 1) * step[0] + reach[0], (cols - 1) * step[1] + reach[1])
     return Blocks(n, height, width, images, rows, cols, *step, *origin, *window)
+
+
+def divide_tiles(n: int, size: Pair, channels: tuple[int, ...], origin: Pair, dtype: np.dtype[Any]) -> Blocks | None:
+    """Choose blocks of the tiles that `kernels.winograd` divides results of this size into, or None.
+
+    It is for float32, as who wants float64 wants the last bits; and pays where there are channels and tiles enough to
+    make up for the transforms, and half of what tiles hold are results.
+    """
+    tiles = (-(-size[0] // TILE), -(-size[1] // TILE))
+    count = n * tiles[0] * tiles[1]
+    if dtype.itemsize > 4 or min(channels) < 8 or count < 32 or 2 * n * size[0] * size[1] < count * TILE * TILE:
+        return None
+    return divide(n, tiles, max(channels), (TILE, TILE), origin, (PATCH, PATCH), dtype.itemsize, 49, ROWS)
 
 
 @jit()

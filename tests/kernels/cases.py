@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 from kernels import activation, affine, microkernel, normalization, optimizer, product, reduction, reference
+from tests.kernels import minimal_filtering
 
 Numbers = Callable[..., np.ndarray]
 """Normal numbers of a shape and, unless it is 1, a scale."""
@@ -132,6 +133,17 @@ def convolutions(draw: DrawFn) -> tuple:
     return draw(st.integers(0, 3)), size, draw(channels), draw(channels), kernel, stride, padding, dilation
 
 
+@st.composite
+def tiled_convolutions(draw: DrawFn) -> tuple:
+    """Those that `kernels.winograd` computes, in float32."""
+    padding = draw(st.tuples(*2 * [st.tuples(st.integers(0, 3), st.integers(0, 3))]))
+    out = draw(st.sampled_from([(3, 3), (4, 4), (6, 4), (7, 8), (9, 7), (3, 12), (15, 2), (13, 11)]))
+    size = tuple(max(1, out[a] + 2 - sum(padding[a])) for a in (0, 1))
+    channels = st.sampled_from([8, 13, 16, 17, 32, 35])
+    n = draw(st.integers(33, 40)) // (-(-out[0] // 4) * -(-out[1] // 4)) + 1
+    return n, size, draw(channels), draw(channels), (3, 3), (1, 1), padding, (1, 1)
+
+
 def same(size: tuple[int, int], n: int = 2, c_in: int = 3, c_out: int = 5, stride: int = 1) -> tuple:
     """A kernel of 3 × 3 that keeps the size (but for the stride)."""
     return n, size, c_in, c_out, (3, 3), (stride, stride), ((1, 1), (1, 1)), (1, 1)
@@ -148,6 +160,10 @@ geometries = (
     (1, (2, 2), 3, 3, (4, 4), (1, 1), ((1, 1), (2, 1)), (1, 1)),  # a kernel larger than the image
     (2, (0, 5), 3, 4, (2, 1), (1, 1), ((1, 2), (0, 0)), (1, 1)),  # nothing but padding
     (2, (28, 29), 4, 4, (1, 1), (3, 5), ((0, 0), (0, 0)), (1, 1)),  # pixels that no window meets
+    same((28, 28), n=5, c_in=32, c_out=16),  # from here on as `tiled_convolutions`: whole tiles
+    same((16, 15), n=24, c_in=32, c_out=40),  # several blocks in a part of the batch
+    same((7, 7), n=33, c_in=17, c_out=35),  # several images in a block, the last block not full
+    same((14, 150), n=1, c_in=70, c_out=40),  # several blocks in a row
 )
 
 # ------------------------------------------------------------------------------------------------ normalization, logits
@@ -316,9 +332,19 @@ CASES = {
         st.tuples(*matrices, kinds, alphas, st.tuples(*[st.booleans()] * 3)),
         tuple((*shape, kind, 0.5, (True,) * 3) for shape, kind in zip(products, some_kinds, strict=True)),
     ),
-    "conv2d": Case(conv2d, convolutions(), geometries),
-    "conv2d_input_grad": Case(conv2d_input_grad, convolutions(), geometries),
-    "conv2d_weight_grad": Case(conv2d_weight_grad, convolutions(), geometries),
+    "conv2d": Case(conv2d, convolutions() | tiled_convolutions(), geometries, scale=minimal_filtering.conv2d_scale),
+    "conv2d_input_grad": Case(
+        conv2d_input_grad,
+        convolutions() | tiled_convolutions(),
+        geometries,
+        scale=minimal_filtering.conv2d_input_grad_scale,
+    ),
+    "conv2d_weight_grad": Case(
+        conv2d_weight_grad,
+        convolutions() | tiled_convolutions(),
+        geometries,
+        scale=minimal_filtering.conv2d_weight_grad_scale,
+    ),
     "group_norm": Case(group_norm, norm_settings, (((9, 21, 20), 4, 6, 1.0, 1e-5),), scale=group_norm_scale),
     "group_norm_grad": Case(
         group_norm_grad, norm_settings, (((9, 21, 20), 4, 6, 1.0, 1e-5),), scale=group_norm_grad_scale

@@ -19,8 +19,8 @@ for dtype in (np.float32, np.float64):
     for m, k, n in ((50, 40, 70), (7, 300, 33)):
         check("linear", (m, k, n, "identity", 0.0, True), dtype, rng)
         check("linear_grad", (m, k, n, "identity", 0.0, (True, True, True)), dtype, rng)
-    for c_in, c_out, stride in ((5, 40, 1), (37, 3, 1), (37, 40, 2)):
-        settings = 3, (9, 8), c_in, c_out, (3, 2), (stride, stride), ((1, 1), (1, 0)), (1, 1)
+    for n, c_in, c_out, width, stride in ((3, 5, 40, 2, 1), (3, 37, 3, 2, 1), (3, 37, 40, 2, 2), (7, 19, 40, 3, 1)):
+        settings = n, (9, 8), c_in, c_out, (3, width), (stride, stride), ((1, 1), (1, 0)), (1, 1)
         for name in ("conv2d", "conv2d_input_grad", "conv2d_weight_grad"):
             check(name, settings, dtype, rng)
 print(microkernel.ROWS, microkernel.panel_width(np.dtype("f")))
