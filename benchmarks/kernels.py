@@ -143,6 +143,26 @@ def softmax(m: int, c: int) -> Workload:
     return Workload(f"softmax {m}x{c}", 0.0, {"tinygen": lambda: lambda: kernels.softmax(x), "torch": torch})
 
 
+def cross_entropy(m: int, c: int) -> Workload:
+    """Softmax and logarithm at one label a row, forward and backward."""
+    x, labels, g = _normal(m, c), np.random.default_rng(0).integers(c, size=m), _normal(m)
+
+    def tinygen() -> Call:
+        def call() -> Any:
+            y, *moments = kernels.cross_entropy(x, labels)
+            return y, kernels.cross_entropy_grad(g, x, labels, *moments)
+
+        return call
+
+    def torch() -> Call:
+        import torch
+
+        tx, tg, at = torch.from_numpy(x).requires_grad_(), torch.from_numpy(g), torch.from_numpy(labels)
+        return lambda: torch.autograd.grad(torch.nn.functional.cross_entropy(tx, at, reduction="none"), tx, tg)
+
+    return Workload(f"cross_entropy {m}x{c} forward+backward", 0.0, {"tinygen": tinygen, "torch": torch})
+
+
 def adam(size: int) -> Workload:
     """One update of a flat vector of parameters."""
 
@@ -175,8 +195,8 @@ LINEAR = [
     (64, 3136, 1, "identity"),
     (64, 32, 128, "silu"),
     (64, 128, 64, "identity"),
-    (8192, 32, 64, "identity"),
-    (8192, 64, 256, "relu"),
+    (8192, 32, 32, "identity"),
+    (8192, 32, 256, "identity"),
 ]
 CONVOLUTIONS = [(32, 32, 28), (32, 64, 14), (64, 64, 14), (128, 128, 7), (1, 32, 28), (32, 1, 28)]
 
@@ -186,9 +206,10 @@ def workloads() -> list[Workload]:
     return [
         matmul(1024),
         *(linear(*shape) for shape in LINEAR),
-        *(linear_grad(*shape) for shape in LINEAR[:2] + LINEAR[6:10]),
+        *(linear_grad(*shape) for shape in LINEAR[:2] + LINEAR[6:10] + LINEAR[-2:]),
         *(convolution(*shape, backward) for shape in CONVOLUTIONS for backward in (False, True)),
         group_norm(32, 28),
         softmax(8192, 256),
+        cross_entropy(8192, 256),
         adam(1_500_000),
     ]

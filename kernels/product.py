@@ -71,6 +71,7 @@ def multiply(
 
     The sum of an element has the same order whatever the rectangle is. An empty ``bias`` is zero.
     """
+    is_panel = b.row == width and b.column == 1  # as it lies, so that it need not be copied
     for first in range(top, bottom, CHUNK):
         rows = min(CHUNK, bottom - first)
         tiled = -(-rows // ROWS) * ROWS
@@ -84,7 +85,8 @@ def multiply(
         for begin in range(0, max(k, 1), DEPTH):
             depth = min(DEPTH, k - begin)
             for group in range(left, right, GROUP * width):
-                pack(panels, b, begin, depth, group, min(group + GROUP * width, right), width)
+                if not is_panel:
+                    pack(panels, b, begin, depth, group, min(group + GROUP * width, right), width)
                 for at in range(group, min(group + GROUP * width, right), width):
                     lanes = min(width, right - at)
                     whole = lanes == width
@@ -101,7 +103,7 @@ def multiply(
                             c if whole else edge, at if whole else 0, c_rows if whole else edge_rows,
                             start, 0 if begin == 0 else -1,
                             a.flat, begin * a.column, a_rows, r, a_columns, 0,
-                            panels, (at - group) * depth, depth,
+                            b.flat if is_panel else panels, begin * width if is_panel else (at - group) * depth, depth,
                         )  # fmt: skip
                     if not whole:
                         for r in range(rows):
