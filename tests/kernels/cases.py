@@ -99,7 +99,7 @@ products = (
     (70, 64, 2),
     (200, 33, 1),
     (1, 40, 40),
-    (affine.PARTS * reduction.PART + 3, 24, 40),
+    (affine.PARTS * reduction.PART + 3, 24, microkernel.panel_width(np.dtype(np.float32))),  # g is a panel already
 )
 some_kinds = ("identity", "silu", "elu", "relu", "gelu", "softplus", "leaky_relu", "tanh", "identity")
 matrices = (sides(microkernel.ROWS, reduction.FEW), sides(8, 16, product.DEPTH), sides(affine.FEW, 8, 16, 32))
