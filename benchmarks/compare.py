@@ -2,22 +2,26 @@
 
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
+from benchmarks.caches import caches
 from benchmarks.workload import Workload
 
 PAUSE = 0.2
 """Seconds between turns, after which the threads of OpenBLAS, which spin for 0.11 s in the hope of more work, sleep."""
 
 TOLERANCE = 1e-3
-"""Least relative difference of two implementations' losses that is worth a warning; rounding makes one of 1e-5."""
+"""Least relative difference of two implementations' numbers that is worth a warning; rounding makes one of 1e-5."""
 
 Row = dict[str, Any]
 
@@ -25,9 +29,11 @@ Row = dict[str, Any]
 class Worker:
     """The process of one implementation."""
 
-    def __init__(self, group: str, implementation: str, options: dict[str, int]) -> None:
+    def __init__(self, group: str, implementation: str, options: dict[str, int], environment: dict[str, str]) -> None:
         command = [sys.executable, "-m", "benchmarks.worker", group, implementation, json.dumps(options)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | environment
+        )
 
     def turn(self, workload: int) -> dict[str, Any]:
         """Measure once more."""
@@ -62,19 +68,22 @@ def compare(
     """For each chosen workload, one row for each implementation that can run it, tinygen first.
 
     A ratio is that of the fastest peer's time to the implementation's own time in the same turn: above 1 it is faster
-    than all peers. ``loss_difference`` is the largest relative one to tinygen's losses. Other processes compute these,
-    for the memory that they leave in use would hide the peak. ``flop_limit_share`` relates to the rate of the first
-    workload's fastest implementation.
+    than all peers. ``difference`` is the largest relative one to tinygen's numbers. Processes of their own compute
+    these, and find the peak of memory, for what earlier workloads left would hide it. ``flop_limit_share`` relates to
+    the rate of the first workload's fastest implementation.
     """
     needed = [name for name in implementations if any(name in workloads[n].prepare for n in chosen)]
-    workers = {name: Worker(group, name, options) for name in needed}
     limit = math.nan
-    try:
+    with TemporaryDirectory() as folder, ExitStack() as stack:
+
+        def start(name: str) -> Worker:
+            return Worker(group, name, options, caches(folder))
+
+        workers = {name: stack.enter_context(closing(start(name))) for name in needed}
         for number in chosen:
             workload = workloads[number]
-            names = [name for name in workers if name in workload.prepare]
-            answers: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-            for _ in range(turns):
+            answers: dict[str, list[dict[str, Any]]] = {name: [] for name in workers if name in workload.prepare}
+            for _ in range(min(turns, workload.turns or turns)):
                 for name in list(answers):
                     answer = workers[name].turn(number)
                     if "missing" in answer:
@@ -82,45 +91,35 @@ def compare(
                         del workers[name], answers[name]
                     else:
                         answers[name].append(answer)
-            losses = {
-                name: find_losses(Worker(group, name, options), number) for name in answers if name in workload.losses
-            }
-            rows = summarise(workload, answers, limit, losses)
+            checks = {}
+            for name in answers if workload.checks else ():
+                with closing(start(name)) as worker:
+                    checks[name] = worker.ask(f"check {number}")
+            rows = summarise(workload, answers, limit, checks)
             if math.isnan(limit):
                 limit = workload.flops / min(row["ms_min"] for row in rows)
-                rows = summarise(workload, answers, limit, losses)
+                rows = summarise(workload, answers, limit, checks)
             tell_differences(workload, rows, say)
             yield rows
-    finally:
-        for worker in workers.values():
-            worker.close()
-
-
-def find_losses(worker: Worker, workload: int) -> list[float] | None:
-    """The losses by which implementations are compared, from a process that ends then; None if it failed."""
-    try:
-        return worker.ask(f"losses {workload}").get("losses")
-    finally:
-        worker.close()
 
 
 def tell_differences(workload: Workload, rows: list[Row], say: Callable[[str], None]) -> None:
-    """Name the implementations whose losses are not tinygen's."""
+    """Name the implementations whose numbers are not tinygen's."""
     for row in rows:
-        difference = row["loss_difference"]
+        difference = row["difference"]
         if difference is not None and not difference <= TOLERANCE:  # nor is NaN
-            say(f"{row['implementation']} computes another {workload.name}: its losses differ by {difference:.2%}")
+            say(f"{row['implementation']} computes another {workload.name}: its numbers differ by {difference:.2%}")
 
 
 def summarise(
     workload: Workload,
     answers: dict[str, list[dict[str, Any]]],
     limit: float,
-    losses: dict[str, list[float] | None] | None = None,
+    checks: dict[str, dict[str, Any]],
 ) -> list[Row]:
-    """The rows of one workload; ``limit`` is in FLOPs a millisecond."""
+    """The rows of one workload; ``limit`` is in FLOPs a millisecond, and ``checks`` are what `worker.check` found."""
     rows = []
-    losses = losses or {}
+    numbers = {name: check.get("numbers") for name, check in checks.items()}
     for name, own in answers.items():
         times = [answer["ms"] for answer in own]
         peers = [[answer["ms"] for answer in other] for peer, other in answers.items() if peer not in (name, "tinygen")]
@@ -137,16 +136,23 @@ def summarise(
                 "ratio_to_fastest_peer": statistics.median(ratios) if ratios else None,
                 "ratio_min": min(ratios, default=None),
                 "ratio_max": max(ratios, default=None),
-                "loss_difference": loss_difference(losses.get(name), losses.get("tinygen")),
+                "difference": difference(numbers.get(name), numbers.get("tinygen")),
                 "flop_limit_share": workload.flops / median / limit if workload.flops and limit == limit else None,
-                "peak_mb": None if math.isnan(own[-1]["peak_mb"]) else own[-1]["peak_mb"],
+                "peak_mb": peak if (peak := checks.get(name, {}).get("peak_mb", math.nan)) == peak else None,
+                "batch": workload.batch,
+                "threads": threads(),
             }
         )
     return rows
 
 
-def loss_difference(losses: list[float] | None, expected: list[float] | None) -> float | None:
-    """The largest relative difference of losses, NaN if one is; None where there is nothing to compare."""
-    if losses is None or expected is None:
+def difference(numbers: list[float] | None, expected: list[float] | None) -> float | None:
+    """The largest relative difference of numbers, NaN if one is; None where there is nothing to compare."""
+    if numbers is None or expected is None:
         return None
-    return float(np.abs(np.divide(losses, expected) - 1).max())
+    return float(np.abs(np.divide(numbers, expected) - 1).max())
+
+
+def threads() -> int:
+    """The cores that this process may use, and the processes that it starts."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,183 +1,303 @@
-"""The kernels, over the shapes that the reference models use. NumPy does the products alone, without the rest."""
+"""The kernels, over the shapes that the reference models use.
 
+Gradients are measured alone, with what the forward pass saved for them.
+"""
+
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 import kernels
+from benchmarks.peers import IN_JAX, IN_TORCH, Array, Case, workload
 from benchmarks.workload import Call, Workload
+from kernels import reference
 
-PADDING = ((1, 1), (1, 1))
 
-
-def _normal(*shape: int) -> Any:
+def _normal(*shape: int) -> Array:
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
+# ------------------------------------------------------------------------------------------------------ linear layers
 
 
 def matmul(size: int) -> Workload:
     """A large product: its fastest implementation sets the FLOP limit of the machine."""
 
-    def numpy() -> Call:
+    def make() -> Case:
         x, w = _normal(size, size), _normal(size, size)
-        return lambda: x @ w
+        return Case((x, w), (x, w), lambda torch, x, w: x @ w, lambda jax, x, w: x @ w)
 
-    def tinygen() -> Call:
-        x, w = _normal(size, size), _normal(size, size)
-        return lambda: kernels.linear(x, w)
-
-    def torch() -> Call:
-        import torch
-
-        x, w = torch.from_numpy(_normal(size, size)), torch.from_numpy(_normal(size, size))
-        return lambda: x @ w
-
-    return Workload(f"matmul {size}", 2.0 * size**3, {"tinygen": tinygen, "numpy": numpy, "torch": torch})
+    return workload("linear", f"{size}x{size}x{size} without bias", make, 2.0 * size**3)
 
 
-def linear(m: int, k: int, n: int, activation: str) -> Workload:
-    """The fused layer ``activate(x @ w + b)``."""
-    x, w, b = _normal(m, k), _normal(k, n), _normal(n)
+def linear(m: int, k: int, n: int, kind: str) -> list[Workload]:
+    """The fused layer ``activate(x @ w + b)``, and the gradients of its three arguments."""
 
-    def tinygen() -> Call:
-        return lambda: kernels.linear(x, w, b, activation)
-
-    def numpy() -> Call:
-        return lambda: x @ w
-
-    def torch() -> Call:
-        import torch
-
-        tx, tw, tb = torch.from_numpy(x), torch.from_numpy(w), torch.from_numpy(b)
-        functions = {"identity": lambda z: z, "relu": torch.relu, "silu": torch.nn.functional.silu}
-        return lambda: functions[activation](torch.addmm(tb, tx, tw))
-
-    name = f"linear {m}x{k}x{n} {activation}"
-    return Workload(name, 2.0 * m * k * n, {"tinygen": tinygen, "numpy": numpy, "torch": torch})
-
-
-def linear_grad(m: int, k: int, n: int, activation: str) -> Workload:
-    """The gradients of that layer's three arguments."""
-    x, w, b, g = _normal(m, k), _normal(k, n), _normal(n), _normal(m, n)
-
-    def tinygen() -> Call:
-        _, saved = kernels.linear(x, w, b, activation)
-        return lambda: kernels.linear_grad(g, x, w, saved, activation)
-
-    def numpy() -> Call:
-        return lambda: (g @ w.T, x.T @ g)
-
-    return Workload(f"linear_grad {m}x{k}x{n} {activation}", 4.0 * m * k * n, {"tinygen": tinygen, "numpy": numpy})
-
-
-def convolution(c_in: int, c_out: int, size: int, backward: bool) -> Workload:
-    """A 3x3 convolution of 64 images, alone or with both its gradients."""
-    x, w, g = _normal(64, size, size, c_in), _normal(3, 3, c_in, c_out), _normal(64, size, size, c_out)
-
-    def tinygen() -> Call:
-        def forward() -> Any:
-            return kernels.conv2d(x, w, None, (1, 1), PADDING)
-
-        def both() -> Any:
-            gx = kernels.conv2d_input_grad(g, w, (size, size), (1, 1), PADDING)
-            return forward(), gx, kernels.conv2d_weight_grad(x, g, (3, 3), (1, 1), PADDING)
-
-        return both if backward else forward
-
-    def torch(channels_last: bool) -> Call:
-        import torch
-
-        layout = torch.channels_last if channels_last else torch.contiguous_format
-        tx, tg = (torch.from_numpy(a).permute(0, 3, 1, 2).contiguous(memory_format=layout) for a in (x, g))
-        tw = torch.from_numpy(w).permute(3, 2, 0, 1).contiguous(memory_format=layout)
-
-        def forward() -> Any:
-            return torch.nn.functional.conv2d(tx, tw, padding=1)
-
-        if backward:
-            tx.requires_grad_()
-            tw.requires_grad_()
-            return lambda: torch.autograd.grad(forward(), (tx, tw), tg)
-        return forward
-
-    name = f"conv3x3 {c_in}->{c_out}@{size}x{size} {'forward+backward' if backward else 'forward'}"
-    flops = 2.0 * 64 * size * size * 9 * c_in * c_out * (3 if backward else 1)
-    prepare = {"tinygen": tinygen, "torch": lambda: torch(True), "torch-channels-first": lambda: torch(False)}
-    return Workload(name, flops, prepare)
-
-
-def group_norm(c: int, size: int) -> Workload:
-    """Group normalization in eight groups, forward and backward."""
-    x, g, weight, bias = _normal(64, size, size, c), _normal(64, size, size, c), _normal(c), _normal(c)
-
-    def tinygen() -> Call:
-        def call() -> Any:
-            y, mean, rstd = kernels.group_norm(x, 8, weight, bias)
-            return y, kernels.group_norm_grad(g, x, 8, weight, mean, rstd)
-
-        return call
-
-    def torch() -> Call:
-        import torch
-
-        tx, tg = (torch.from_numpy(a).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last) for a in (x, g))
-        leaves = (
-            tx.requires_grad_(),
-            torch.from_numpy(weight).requires_grad_(),
-            torch.from_numpy(bias).requires_grad_(),
+    def make(gradient: bool) -> Case:
+        x, w, b, g = _normal(m, k), _normal(k, n), _normal(n), _normal(m, n)
+        args: tuple[Any, ...] = (x, w, b, kind, 0.2)
+        if gradient:
+            args = g, x, w, reference.linear(*args)[1], kind, 0.2
+        return Case(
+            args,
+            (x, w, b),
+            lambda torch, x, w, b: IN_TORCH[kind](torch, torch.addmm(b, x, w)),
+            lambda jax, x, w, b: IN_JAX[kind](jax, x @ w + b),
+            g if gradient else None,
         )
-        return lambda: torch.autograd.grad(torch.nn.functional.group_norm(leaves[0], 8, *leaves[1:]), leaves, tg)
 
-    return Workload(f"group_norm {c}@{size}x{size} forward+backward", 0.0, {"tinygen": tinygen, "torch": torch})
-
-
-def softmax(m: int, c: int) -> Workload:
-    """Softmax over the last axis."""
-    x = _normal(m, c)
-
-    def torch() -> Call:
-        import torch
-
-        tx = torch.from_numpy(x)
-        return lambda: torch.softmax(tx, dim=-1)
-
-    return Workload(f"softmax {m}x{c}", 0.0, {"tinygen": lambda: lambda: kernels.softmax(x), "torch": torch})
+    shapes = f"{m}x{k}x{n} {kind}"
+    return [
+        workload("linear", shapes, partial(make, False), 2.0 * m * k * n),
+        workload("linear_grad", shapes, partial(make, True), 4.0 * m * k * n),
+    ]
 
 
-def cross_entropy(m: int, c: int) -> Workload:
-    """Softmax and logarithm at one label a row, forward and backward."""
-    x, labels, g = _normal(m, c), np.random.default_rng(0).integers(c, size=m), _normal(m)
+def activate(kind: str, *shape: int) -> list[Workload]:
+    """An elementwise function and its gradient."""
 
-    def tinygen() -> Call:
-        def call() -> Any:
-            y, *moments = kernels.cross_entropy(x, labels)
-            return y, kernels.cross_entropy_grad(g, x, labels, *moments)
+    def make(gradient: bool) -> Case:
+        x, g = _normal(*shape), _normal(*shape)
+        args = (g, reference.activate(x, kind, 0.2)[1], kind, 0.2) if gradient else (x, kind, 0.2)
+        return Case(args, (x,), IN_TORCH[kind], IN_JAX[kind], g if gradient else None)
 
-        return call
+    return _both("activate", f"{kind} {_show(shape)}", make)
 
-    def torch() -> Call:
-        import torch
 
-        tx, tg, at = torch.from_numpy(x).requires_grad_(), torch.from_numpy(g), torch.from_numpy(labels)
-        return lambda: torch.autograd.grad(torch.nn.functional.cross_entropy(tx, at, reduction="none"), tx, tg)
+def gated_tanh(m: int, c: int) -> list[Workload]:
+    """The gate of WaveNet and its gradient."""
 
-    return Workload(f"cross_entropy {m}x{c} forward+backward", 0.0, {"tinygen": tinygen, "torch": torch})
+    def in_torch(torch: Any, x: Any) -> Any:
+        a, b = x.chunk(2, -1)
+        return torch.tanh(a) * torch.sigmoid(b)
+
+    def in_jax(jax: Any, x: Any) -> Any:
+        a, b = jax.numpy.split(x, 2, -1)
+        return jax.numpy.tanh(a) * jax.nn.sigmoid(b)
+
+    def make(gradient: bool) -> Case:
+        x, g = _normal(m, 2 * c), _normal(m, c)
+        return Case((g, x) if gradient else (x,), (x,), in_torch, in_jax, g if gradient else None)
+
+    return _both("gated_tanh", f"{m}x{2 * c}", make)
+
+
+# -------------------------------------------------------------------------------------------------------------- images
+
+
+def convolution(
+    n: int, size: tuple[int, int], c_in: int, c_out: int, kernel: tuple[int, int], stride: int = 1, dilation: int = 1
+) -> list[Workload]:
+    """A convolution and both its gradients. One of rows alone is causal; others keep the size, but for a stride."""
+    causal = size[0] == 1
+    around = (kernel[0] - 1) // 2, dilation * (kernel[1] - 1) // 2
+    padding = ((0, 0), (dilation, 0)) if causal else ((around[0],) * 2, (around[1],) * 2)
+    geometry = (stride, stride), padding, (1, dilation)
+    out = tuple(-(-s // stride) for s in size)
+
+    def in_torch(torch: Any, x: Any, w: Any) -> Any:
+        x = torch.nn.functional.pad(x, (dilation, 0)) if causal else x
+        return torch.nn.functional.conv2d(x, w, None, stride, 0 if causal else around, (1, dilation))
+
+    def in_jax(jax: Any, x: Any, w: Any) -> Any:
+        return jax.lax.conv_general_dilated(
+            x, w, (stride, stride), padding, rhs_dilation=(1, dilation), dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    def make(name: str) -> Case:
+        x, w, g = _normal(n, *size, c_in), _normal(*kernel, c_in, c_out), _normal(n, *out, c_out)
+        args: dict[str, tuple[Any, ...]] = {
+            "conv2d": (x, w, None, *geometry),
+            "conv2d_input_grad": (g, w, size, *geometry),
+            "conv2d_weight_grad": (x, g, kernel, *geometry),
+        }
+        of = {"conv2d_input_grad": (0,), "conv2d_weight_grad": (1,)}.get(name)
+        return Case(args[name], (x, w), in_torch, in_jax, g if of else None, of)
+
+    details = f"{' /2' if stride > 1 else ''}{f' dilation {dilation}' if dilation > 1 else ''}"
+    shapes = f"{_show(kernel)} {c_in}->{c_out} {n}x{_show(size)}{details}"
+    flops = 2.0 * n * out[0] * out[1] * kernel[0] * kernel[1] * c_in * c_out
+    names = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
+    return [workload(name, shapes, partial(make, name), flops, images=True) for name in names]
+
+
+def pooling(n: int, size: tuple[int, int], c: int) -> list[Workload]:
+    """Sums, maxima and copies of blocks of 2 x 2 pixels. The first and the last are each other's gradients."""
+    half = (size[0] // 2, size[1] // 2)
+
+    def sums(torch: Any, x: Any) -> Any:
+        return torch.nn.functional.avg_pool2d(x, 2, divisor_override=1)
+
+    def sums_in_jax(jax: Any, x: Any) -> Any:
+        return x.reshape(n, half[0], 2, half[1], 2, c).sum((2, 4))
+
+    def maxima(torch: Any, x: Any) -> Any:
+        return torch.nn.functional.max_pool2d(x, 2)
+
+    def maxima_in_jax(jax: Any, x: Any) -> Any:
+        return jax.lax.reduce_window(x, -np.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+
+    def copies(torch: Any, x: Any) -> Any:
+        return torch.nn.functional.interpolate(x, scale_factor=2)
+
+    def copies_in_jax(jax: Any, x: Any) -> Any:
+        return x.repeat(2, axis=1).repeat(2, axis=2)
+
+    def make(name: str) -> Case:
+        x, y = _normal(n, *size, c), _normal(n, *half, c)
+        if name == "max_pool2d_grad":
+            return Case((y, x, reference.max_pool2d(x, (2, 2)), (2, 2)), (x,), maxima, maxima_in_jax, y)
+        array, functions = {
+            "sum_pool2d": (x, (sums, sums_in_jax)),
+            "max_pool2d": (x, (maxima, maxima_in_jax)),
+            "upsample2d": (y, (copies, copies_in_jax)),
+        }[name]
+        return Case((array, (2, 2)), (array,), *functions)
+
+    names = ("sum_pool2d", "max_pool2d", "max_pool2d_grad", "upsample2d")
+    return [workload(name, f"{n}x{_show(size)}x{c}", partial(make, name), images=True) for name in names]
+
+
+# ------------------------------------------------------------------------------------------- normalization and the rest
+
+
+def group_norm(n: int, size: tuple[int, int], c: int) -> list[Workload]:
+    """Group normalization in eight groups, and the gradients of its three arguments."""
+
+    def in_torch(torch: Any, x: Any, weight: Any, bias: Any) -> Any:
+        return torch.nn.functional.group_norm(x, 8, weight, bias)
+
+    def in_jax(jax: Any, x: Any, weight: Any, bias: Any) -> Any:
+        return _normalized(jax, x.reshape(n, *size, 8, c // 8), (1, 2, 4)).reshape(x.shape) * weight + bias
+
+    def make(gradient: bool) -> Case:
+        x, g, weight, bias = _normal(n, *size, c), _normal(n, *size, c), _normal(c), _normal(c)
+        args: tuple[Any, ...] = (x, 8, weight, bias)
+        if gradient:
+            args = (g, x, 8, weight, *reference.group_norm(*args)[1:])
+        return Case(args, (x, weight, bias), in_torch, in_jax, g if gradient else None)
+
+    return _both("group_norm", f"{n}x{_show(size)}x{c}", make, images=True)
+
+
+def layer_norm(m: int, c: int) -> list[Workload]:
+    """Layer normalization, and the gradients of its three arguments."""
+
+    def in_torch(torch: Any, x: Any, weight: Any, bias: Any) -> Any:
+        return torch.nn.functional.layer_norm(x, (c,), weight, bias)
+
+    def in_jax(jax: Any, x: Any, weight: Any, bias: Any) -> Any:
+        return _normalized(jax, x, (1,)) * weight + bias
+
+    def make(gradient: bool) -> Case:
+        x, g, weight, bias = _normal(m, c), _normal(m, c), _normal(c), _normal(c)
+        args = (g, x, weight, *reference.layer_norm(x, weight, bias)[1:]) if gradient else (x, weight, bias)
+        return Case(args, (x, weight, bias), in_torch, in_jax, g if gradient else None)
+
+    return _both("layer_norm", f"{m}x{c}", make)
+
+
+def _normalized(jax: Any, x: Any, axes: tuple[int, ...]) -> Any:
+    return (x - x.mean(axes, keepdims=True)) * jax.lax.rsqrt(x.var(axes, keepdims=True) + 1e-5)
+
+
+def logits(m: int, c: int) -> list[Workload]:
+    """Softmax and its logarithm over the last axis, and the logarithm at one label a row, with gradients."""
+
+    def make(name: str, gradient: bool) -> Case:
+        x, g = _normal(m, c), _normal(m, c)
+        args = (g, getattr(reference, name)(x)) if gradient else (x,)
+        return Case(
+            args,
+            (x,),
+            lambda torch, x: getattr(torch, name)(x, -1),
+            lambda jax, x: getattr(jax.nn, name)(x, -1),
+            g if gradient else None,
+        )
+
+    def make_cross_entropy(gradient: bool) -> Case:
+        x, g, labels = _normal(m, c), _normal(m), np.random.default_rng(0).integers(c, size=m)
+
+        def in_torch(torch: Any, x: Any) -> Any:
+            return torch.nn.functional.cross_entropy(x, torch.from_numpy(labels), reduction="none")
+
+        def in_jax(jax: Any, x: Any) -> Any:
+            return -jax.numpy.take_along_axis(jax.nn.log_softmax(x), labels[:, None], 1)[:, 0]
+
+        args = (g, x, labels, *reference.cross_entropy(x, labels)[1:]) if gradient else (x, labels)
+        return Case(args, (x,), in_torch, in_jax, g if gradient else None)
+
+    shapes = f"{m}x{c}"
+    names = ("softmax", "log_softmax")
+    both = [each for name in names for each in _both(name, shapes, partial(make, name))]
+    return [*both, *_both("cross_entropy", shapes, make_cross_entropy)]
+
+
+def sum_rows(m: int, c: int) -> Workload:
+    """The sum over all axes but the last, as the gradient of a bias."""
+
+    def make() -> Case:
+        x = _normal(m, c)
+        return Case((x,), (x,), lambda torch, x: x.sum(0), lambda jax, x: x.sum(0))
+
+    return workload("sum_rows", f"{m}x{c}", make)
 
 
 def adam(size: int) -> Workload:
     """One update of a flat vector of parameters."""
 
-    def tinygen() -> Call:
+    def update(module: Any) -> Call:
         p, g, m, v = _normal(size), _normal(size), np.zeros(size, np.float32), np.zeros(size, np.float32)
-        return lambda: kernels.adam(p, g, m, v, 1, 1e-3, 0.9, 0.999, 1e-8)
+        return lambda: module.adam(p, g, m, v, 1, 1e-3, 0.9, 0.999, 1e-8)
 
-    def torch() -> Call:
+    def in_torch() -> Call:
         import torch
 
         p = torch.from_numpy(_normal(size)).requires_grad_()
         p.grad = torch.from_numpy(_normal(size))
         return torch.optim.Adam([p], lr=1e-3, fused=True).step
 
-    return Workload(f"adam {size}", 0.0, {"tinygen": tinygen, "torch": torch})
+    def in_jax() -> Call:
+        import jax
+        import optax
+
+        optimizer = optax.adam(1e-3)
+
+        @partial(jax.jit, donate_argnums=(0, 1))
+        def step(p: Any, state: Any, g: Any) -> tuple[Any, Any]:
+            change, state = optimizer.update(g, state)
+            return optax.apply_updates(p, change), state
+
+        p, g = jax.numpy.array(_normal(size)), jax.numpy.array(_normal(size))
+        state = optimizer.init(p)
+
+        def call() -> None:
+            nonlocal p, state
+            p, state = jax.block_until_ready(step(p, state, g))
+
+        return call
+
+    prepare: dict[str, Callable[[], Call]] = {
+        "tinygen": partial(update, kernels),
+        "numpy": partial(update, reference),
+        "torch": in_torch,
+        "jax": in_jax,
+    }
+    return Workload(f"adam {size}", 0.0, prepare)
+
+
+def _both(name: str, shapes: str, make: Callable[[bool], Case], images: bool = False) -> list[Workload]:
+    """A kernel and its gradient."""
+    return [
+        workload(name, shapes, partial(make, False), images=images),
+        workload(f"{name}_grad", shapes, partial(make, True), images=images),
+    ]
+
+
+def _show(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
 
 
 LINEAR = [
@@ -188,28 +308,56 @@ LINEAR = [
     (256, 64, 64, "relu"),
     (256, 64, 2, "identity"),
     (128, 784, 400, "relu"),
-    (128, 400, 20, "identity"),
+    (128, 400, 40, "identity"),
     (128, 20, 400, "relu"),
     (128, 400, 784, "identity"),
     (64, 64, 3136, "identity"),
     (64, 3136, 1, "identity"),
     (64, 32, 128, "silu"),
     (64, 128, 64, "identity"),
+    (50176, 96, 32, "identity"),  # the 1 x 1 convolutions of the U-Net and of WaveNet
     (8192, 32, 32, "identity"),
     (8192, 32, 256, "identity"),
 ]
-CONVOLUTIONS = [(32, 32, 28), (32, 64, 14), (64, 64, 14), (128, 128, 7), (1, 32, 28), (32, 1, 28)]
+ACTIVATIONS: list[tuple[Any, ...]] = [
+    ("relu", 64, 28, 28, 16),
+    ("leaky_relu", 64, 14, 14, 32),
+    ("elu", 64, 28, 28, 32),
+    ("silu", 64, 28, 28, 32),
+    ("gelu", 64, 28, 28, 32),
+    ("softplus", 128, 784),
+    ("sigmoid", 8, 1024, 32),
+    ("tanh", 8, 1024, 32),
+]
+CONVOLUTIONS: list[tuple[Any, ...]] = [
+    (64, (28, 28), 1, 32, (3, 3)),
+    (64, (28, 28), 32, 32, (3, 3)),
+    (64, (28, 28), 96, 32, (3, 3)),
+    (64, (28, 28), 32, 1, (3, 3)),
+    (64, (28, 28), 32, 32, (3, 3), 2),
+    (64, (14, 14), 32, 64, (3, 3)),
+    (64, (14, 14), 128, 64, (3, 3)),
+    (64, (7, 7), 64, 64, (3, 3)),
+    (64, (28, 28), 1, 32, (3, 3), 2),  # of the GAN
+    (64, (14, 14), 32, 64, (3, 3), 2),
+    (64, (14, 14), 64, 32, (3, 3)),
+    (64, (28, 28), 32, 16, (3, 3)),
+    (8, (1, 1024), 32, 64, (1, 2), 1, 1),  # of WaveNet
+    (8, (1, 1024), 32, 64, (1, 2), 1, 512),
+]
 
 
 def workloads() -> list[Workload]:
     """All of them; the first one measures the FLOP limit."""
-    return [
-        matmul(1024),
+    groups = [
         *(linear(*shape) for shape in LINEAR),
-        *(linear_grad(*shape) for shape in LINEAR[:2] + LINEAR[6:10] + LINEAR[-2:]),
-        *(convolution(*shape, backward) for shape in CONVOLUTIONS for backward in (False, True)),
-        group_norm(32, 28),
-        softmax(8192, 256),
-        cross_entropy(8192, 256),
-        adam(1_500_000),
+        *(activate(*shape) for shape in ACTIVATIONS),
+        gated_tanh(8192, 32),
+        *(convolution(*shape) for shape in CONVOLUTIONS),
+        pooling(64, (28, 28), 32),
+        group_norm(64, (28, 28), 32),
+        group_norm(64, (14, 14), 128),
+        layer_norm(8192, 64),
+        logits(8192, 256),
     ]
+    return [matmul(1024), *(each for group in groups for each in group), sum_rows(50176, 32), adam(1_500_000)]

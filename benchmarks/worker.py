@@ -1,7 +1,7 @@
 """The process of one implementation: measures the workloads whose numbers come in, one turn for each line.
 
-Run as ``python -m benchmarks.worker GROUP IMPLEMENTATION OPTIONS``, where the options, in JSON, are the
-arguments of the group's ``workloads``; answers with one line of JSON each. ``losses N`` asks for those of a workload.
+Run as ``python -m benchmarks.worker GROUP IMPLEMENTATION OPTIONS``, where the options, in JSON, are the arguments of
+the group's ``workloads``; answers with one line of JSON each. After ``check N`` a process is of no more use.
 """
 
 import importlib
@@ -11,9 +11,16 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+from benchmarks.kernels import matmul
+from benchmarks.workload import Call, Workload
 
 SECONDS = 0.1
 """Least length of a turn."""
+
+STEADY = 3
+"""Calls until memory is in its final state: tinygen records a step twice before it replays it."""
 
 
 def memory(field: str) -> float:
@@ -31,35 +38,54 @@ def forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
+def measure(call: Call) -> dict[str, Any]:
+    """The median time of some calls."""
+    times: list[float] = []
+    call()
+    while sum(times) < SECONDS or len(times) < 3:
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return {"ms": 1e3 * statistics.median(times)}
+
+
+def check(workload: Workload, implementation: str) -> dict[str, Any]:
+    """Peak memory, and the numbers by which implementations are compared.
+
+    Memory counts from what is in use when the data are there and a small product has loaded the library's own code.
+    Another process should have compiled what is needed, where that can be kept.
+    """
+    small = matmul(8)
+    small.prepare.get(implementation, small.prepare["torch"])()()  # variants of torch have the same code
+    call = workload.prepare[implementation]()
+    before = memory("VmRSS")
+    forget_peak()
+    for _ in range(STEADY):
+        call()
+    return {"peak_mb": memory("VmHWM") - before, "numbers": workload.checks[implementation]()}
+
+
 def main(group: str, implementation: str, options: str) -> None:
     """Answer lines on standard input until it closes."""
     workloads = importlib.import_module(f"benchmarks.{group}").workloads(**json.loads(options))
-    current, call, before = None, None, 0.0
+    current, call = None, None
     for line in sys.stdin:
         *word, number = line.split()
         workload = workloads[int(number)]
         if word:
-            print(json.dumps({"losses": workload.losses[implementation]()}), flush=True)
+            print(json.dumps(check(workload, implementation)), flush=True)
             continue
         if int(number) != current:
             current, call = int(number), None
             try:
-                prepared = workload.prepare[implementation]()
+                call = workload.prepare[implementation]()
             except ImportError as error:
                 print(json.dumps({"missing": str(error)}), flush=True)
                 continue
-            call, before = prepared, memory("VmRSS")
-            forget_peak()
-            call()  # compiles, and fills caches
+            if not workload.process:
+                call()  # compiles, and fills caches
         assert call is not None
-        times: list[float] = []
-        call()
-        while sum(times) < SECONDS or len(times) < 3:
-            start = time.perf_counter()
-            call()
-            times.append(time.perf_counter() - start)
-        answer = {"ms": 1e3 * statistics.median(times), "peak_mb": memory("VmHWM") - before}
-        print(json.dumps(answer), flush=True)
+        print(json.dumps({"ms": call()} if workload.process else measure(call)), flush=True)
 
 
 if __name__ == "__main__":

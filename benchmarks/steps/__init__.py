@@ -16,9 +16,19 @@ CHECKED = 3
 """Steps whose losses are compared: from the second on, they depend on the gradients, and then on Adam's averages."""
 
 
+LARGEST = 16
+"""The largest batch that is measured, in reference batches: 7 GB of memory for PyTorch's U-Net."""
+
+
 def workloads(batch: int | None = None) -> list[Workload]:
-    """All of them, with ``batch`` examples in place of each one's own number; the first one measures the FLOP limit."""
-    return [matmul(1024), *(step(name, problem, batch) for name, problem in PROBLEMS.items())]
+    """All of them; the first one measures the FLOP limit.
+
+    With a ``batch``, they have so many examples in place of their own number, where that is not too many.
+    """
+    steps = [
+        step(name, problem, batch) for name, problem in PROBLEMS.items() if (batch or 1) <= LARGEST * problem.batch
+    ]
+    return [matmul(1024), *steps]
 
 
 def step(name: str, problem: Problem, batch: int | None) -> Workload:
@@ -37,6 +47,7 @@ def step(name: str, problem: Problem, batch: int | None) -> Workload:
         n * problem.flops,
         {key: _late(module, "prepare", name, n, **options) for key, (module, options) in variants.items()},
         {key: _late(module, "losses", name, n, CHECKED, **options) for key, (module, options) in variants.items()},
+        batch=n,
     )
 
 

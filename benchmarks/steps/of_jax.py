@@ -207,7 +207,7 @@ def tree(state: dict[str, Array]) -> Weights:
         node = root
         for key in path:
             node = node.setdefault(key, {})
-        node[last] = jnp.asarray(array)
+        node[last] = jnp.array(array)  # a copy, whose memory a step may reuse
 
     def with_lists(node: Any) -> Any:
         if not isinstance(node, dict):

@@ -1,6 +1,7 @@
 """The reference models in tinygen: its own, but for WaveNet."""
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -123,9 +124,10 @@ def model(name: str) -> Any:
     return made
 
 
+@cache
 def state(name: str) -> dict[str, Array]:
-    """The arrays that the peers begin with."""
-    return {key: p.data.copy() for key, p in model(name).named_parameters()}
+    """The arrays that the peers begin with, to be copied."""
+    return {key: p.data for key, p in model(name).named_parameters()}
 
 
 def prepare(name: str, n: int) -> Call:

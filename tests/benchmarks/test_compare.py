@@ -1,52 +1,80 @@
+import io
+import json
 import math
+import sys
+from pathlib import Path
 
-from benchmarks import kernels
+import pytest
+
+from benchmarks import steps, worker
 from benchmarks.compare import summarise, tell_differences
+from benchmarks.steps import of_tinygen
 from benchmarks.workload import Workload
+from tests.kernels.support import run_python
 
 
 def _answers(*ms):
-    return [{"ms": m, "peak_mb": 5.0} for m in ms]
+    return [{"ms": m} for m in ms]
 
 
 def test_ratio_is_that_of_the_fastest_peer_turn_by_turn():
     workload = Workload("product", 100.0, {})
     answers = {"tinygen": _answers(2.0, 4.0, 1.0), "slow": _answers(9.0, 9.0, 9.0), "quick": _answers(4.0, 4.0, 3.0)}
-    tinygen, slow, quick = summarise(workload, answers, limit=200.0)
+    tinygen, slow, quick = summarise(workload, answers, 200.0, {"quick": {"peak_mb": 5.0}})
     assert (tinygen["ms_median"], tinygen["ms_min"], tinygen["ms_max"]) == (2.0, 1.0, 4.0)
     assert (tinygen["ratio_min"], tinygen["ratio_to_fastest_peer"], tinygen["ratio_max"]) == (1.0, 2.0, 3.0)
     assert tinygen["flop_limit_share"] == 100 / 2 / 200
     assert slow["ratio_to_fastest_peer"] == 4 / 9  # its only peer; tinygen is nobody's
-    assert quick["peak_mb"] == 5.0
+    assert (quick["peak_mb"], slow["peak_mb"]) == (5.0, None)
 
 
 def test_without_peers_or_flops_there_is_nothing_to_relate_to():
-    (row,) = summarise(Workload("copy", 0.0, {}), {"tinygen": _answers(2.0)}, limit=math.nan)
+    (row,) = summarise(Workload("copy", 0.0, {}), {"tinygen": _answers(2.0)}, math.nan, {})
     assert row["ratio_to_fastest_peer"] is None and row["flop_limit_share"] is None
 
 
-def test_losses_are_compared_with_those_of_tinygen():
-    losses = {"tinygen": [2.0, -1.0], "peer": [2.0, -1.1], "broken": [math.nan, -1.0], "other": None}
-    answers = {name: _answers(1.0) for name in losses}
-    tinygen, peer, broken, other = summarise(Workload("step", 0.0, {}), answers, math.nan, losses)
-    assert tinygen["loss_difference"] == 0
-    assert math.isclose(peer["loss_difference"], 0.1)
-    assert math.isnan(broken["loss_difference"])
-    assert other["loss_difference"] is None
+def test_numbers_are_compared_with_those_of_tinygen():
+    numbers = {"tinygen": [2.0, -1.0], "peer": [2.0, -1.1], "broken": [math.nan, -1.0]}
+    checks = {name: {"numbers": own} for name, own in numbers.items()} | {"other": {"missing": "it crashed"}}
+    answers = {name: _answers(1.0) for name in checks}
+    tinygen, peer, broken, other = summarise(Workload("step", 0.0, {}), answers, math.nan, checks)
+    assert tinygen["difference"] == 0
+    assert math.isclose(peer["difference"], 0.1)
+    assert math.isnan(broken["difference"])
+    assert other["difference"] is None
 
 
-def test_a_difference_of_losses_is_told():
+def test_a_difference_is_told():
     said = []
-    rows = [{"implementation": name, "loss_difference": d} for name, d in [("a", None), ("b", 9e-4), ("c", 2e-3)]]
-    rows.append({"implementation": "d", "loss_difference": math.nan})
+    rows = [{"implementation": name, "difference": d} for name, d in [("a", None), ("b", 9e-4), ("c", 2e-3)]]
+    rows.append({"implementation": "d", "difference": math.nan})
     tell_differences(Workload("step", 0.0, {}), rows, said.append)
     assert [text[0] for text in said] == ["c", "d"]
 
 
-def test_every_workload_has_a_name_of_its_own_and_runs_in_tinygen():
-    workloads = kernels.workloads()
-    assert len({workload.name for workload in workloads}) == len(workloads)
-    for workload in workloads:
-        assert "tinygen" in workload.prepare
-    workloads[3].prepare["tinygen"]()()
-    workloads[3].prepare["numpy"]()()
+def test_a_worker_measures_and_finds_the_peak_in_a_process_of_its_own(monkeypatch, capsys):
+    size = 32
+    monkeypatch.setattr(sys, "stdin", io.StringIO("1\n1\ncheck 1\n"))
+    worker.main("steps", "tinygen", json.dumps({"batch": size}))
+    first, second, check = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first["ms"] > 0 and second["ms"] > 0
+    assert check["numbers"] == of_tinygen.losses("ddpm2d", size, steps.CHECKED)
+    if Path("/proc/self/clear_refs").exists():
+        assert 0 <= check["peak_mb"] < 50
+
+
+def test_peak_memory_is_what_calls_use_beyond_their_data():
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("this system does not tell a peak that it can forget")
+    code = """
+import numpy as np
+from benchmarks.worker import check
+from benchmarks.steps import of_tinygen
+from benchmarks.workload import Workload
+from tests.kernels.support import run_python
+def prepare():
+    data = np.ones(10_000_000)  # 76 MB, and a call copies them once
+    return lambda: data + 1
+print(check(Workload("add", 0.0, {"tinygen": prepare}, {"tinygen": lambda: []}), "tinygen")["peak_mb"])
+"""
+    assert abs(float(run_python(code).stdout) - 76) < 8
