@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from functools import cache, partial
+from functools import partial
 from tempfile import TemporaryDirectory
 
 from benchmarks.caches import caches
@@ -43,14 +43,7 @@ def _prepare_import(library: str) -> Call:
 
 def _prepare_step(implementation: str, step: str, warm: bool) -> Call:
     _require(_library(implementation))
-    if warm:
-        return lambda: _first_step(implementation, step, _filled(implementation, step))
-
-    def cold() -> float:
-        with TemporaryDirectory() as folder:
-            return _first_step(implementation, step, folder)
-
-    return cold
+    return partial(_first_step if warm else _first_step_ever, implementation, step)
 
 
 def _library(implementation: str) -> str:
@@ -62,19 +55,19 @@ def _require(library: str) -> None:
         raise ImportError(f"No module named {library!r}")
 
 
-@cache
-def _filled(implementation: str, step: str) -> str:
-    """A folder with what a first step compiled."""
-    folder = TemporaryDirectory()
-    _folders.append(folder)
-    _first_step(implementation, step, folder.name)
-    return folder.name
+_folders: dict[tuple[str, str], TemporaryDirectory[str]] = {}
+"""What the last cold process compiled, for each implementation and step; removed when this process ends."""
 
 
-_folders: list[TemporaryDirectory[str]] = []  # they are removed when this process ends
+def _first_step_ever(implementation: str, step: str) -> float:
+    _folders[implementation, step] = TemporaryDirectory()
+    return _first_step(implementation, step)
 
 
-def _first_step(implementation: str, step: str, folder: str) -> float:
+def _first_step(implementation: str, step: str) -> float:
+    if (implementation, step) not in _folders:
+        _first_step_ever(implementation, step)
+    folder = _folders[implementation, step].name
     arguments = ["-m", "benchmarks.start", implementation, step, str(time.time())]
     return _run(arguments, caches(folder) | {"NUMBA_CACHE_DIR": folder})
 

@@ -4,12 +4,14 @@ import hashlib
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from glob import escape
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import numba
 from numba.core import event
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.extending import intrinsic as _typed_intrinsic
 
 # Numba's cache follows the file of the jitted function alone, but our kernels inline one another across files and
@@ -19,12 +21,38 @@ _PACKAGE_STAMP = hashlib.sha256(
 ).hexdigest()
 
 
+class _Files(IndexDataCacheFile):
+    """Machine code in a file for each signature and processor, named after these and the state of the package.
+
+    Numba's index numbers such files, and is written before them. So a process that ends in between, or a second one
+    that compiles at the same time, could leave other code under a number than the index says.
+    """
+
+    def __init__(self, folder: str, function: str) -> None:
+        super().__init__(folder, function, _PACKAGE_STAMP)
+        self._function, self._stamp = function, _PACKAGE_STAMP[:16]
+
+    def _name(self, key: Any) -> str:
+        return f"{self._function}.{self._stamp}.{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.nbc"
+
+    def load(self, key: Any) -> Any:
+        with suppress(OSError, EOFError, UnpicklingError):  # there is no such file, or it is damaged
+            return self._load_data(self._name(key))
+        return None
+
+    def save(self, key: Any, data: Any) -> None:
+        self._save_data(self._name(key), data)
+        for path in Path(self._cache_path).glob(f"{escape(self._function)}.*.nbc"):
+            if f".{self._stamp}." not in path.name:  # of an earlier state of the package
+                path.unlink(missing_ok=True)
+
+
 class _PackageCache(FunctionCache):
     """Numba's on-disk cache, valid for one state of the whole package."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        self._cache_file._source_stamp = _PACKAGE_STAMP
+        self._cache_file = _Files(self._cache_path, self._impl.filename_base)
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         # The stamp answers for the code; what a closure holds differs from process to process.

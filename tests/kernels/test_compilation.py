@@ -1,4 +1,5 @@
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,20 @@ stats = threads._launcher(convolution._correlate).stats
 print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """
 
+POOL = """
+import numpy as np
+from kernels import pooling, reference, threads
+x = np.ones((1, 6, 6, 3), np.float32)
+np.testing.assert_array_equal(pooling.sum_pool2d(x, (2, 3)), reference.sum_pool2d(x, (2, 3)))
+stats = threads._launcher(pooling._sum_pool).stats
+print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
+"""
+
+
+def cached(folder):
+    """The files with machine code."""
+    return sorted(folder.rglob("*.nbc"))
+
 
 @pytest.fixture
 def copy(tmp_path):
@@ -33,7 +48,28 @@ def test_second_process_finds_the_machine_code_until_any_file_changes(copy):
     assert second.stderr == ""
     with open(copy / "kernels" / "microkernel.py", "a") as file:
         file.write("# changed\n")
+    before = cached(copy)
     assert run_python(CONVOLVE, copy).stdout.split() == ["0", "1"]
+    after = cached(copy)
+    assert len(after) == len(before) and not set(after) & set(before)  # the old code is gone
+
+
+def test_damaged_files_are_made_again(copy):
+    run_python(POOL, copy)
+    for i, path in enumerate(cached(copy)):
+        path.write_bytes(path.read_bytes()[: -100 if i % 2 else 0])
+    assert run_python(POOL, copy).stdout.split() == ["0", "1"]
+    assert run_python(POOL, copy).stdout.split() == ["1", "0"]
+
+
+def test_two_processes_may_compile_at_once(copy):
+    """In different dtypes, too: neither finds the other's code, or loses its own."""
+    codes = [POOL, POOL, POOL.replace("float32", "float64")]
+    with ThreadPoolExecutor() as pool:
+        results = [r.stdout.split() for r in pool.map(run_python, codes, [copy] * 3)]
+    assert all(result in (["0", "1"], ["1", "0"]) for result in results)
+    for code in codes:
+        assert run_python(code, copy).stdout.split() == ["1", "0"]
 
 
 def test_works_without_a_cache_and_on_a_narrower_processor(copy):

@@ -52,11 +52,11 @@ def train(model: Any, batch: np.ndarray, steps: int) -> None:
 
 
 def at_once(*calls: Callable[[], None]) -> None:
-    callers = [threading.Thread(target=call) for call in calls]
+    callers = [threading.Thread(target=call, daemon=True) for call in calls]
     for caller in callers:
         caller.start()
     for caller in callers:
-        caller.join(300)
+        caller.join(60)
         assert not caller.is_alive()
 
 
