@@ -59,6 +59,8 @@ def main() -> None:
     peers = [peer for text in arguments.peers for peer in text.split(",")]
     if unknown := [peer for peer in peers if peer not in PEERS]:
         parser.error(f"--peers: {unknown[0]!r} is none of {', '.join(PEERS)}")
+    if arguments.plot and ("steps" not in arguments.groups or arguments.batch):
+        parser.error("--plot draws steps with their own batches: it needs the group `steps`, and no --batch")
     names = ["tinygen", *(name for peer in peers for name in PEERS[peer])]
     if not arguments.json:
         print("threads; median time; fastest peer's time / this (least-most); share of the FLOP limit; peak memory")

@@ -26,17 +26,18 @@ def draw_steps(rows: list[Row]) -> Figure:
 
     Parameters
     ----------
-    rows : of `compare`; those that are not of steps with their own batch are left out, and so are peers without tinygen
+    rows : of `compare`, of which those are drawn that are of steps with their own batch, on the most cores
 
     Raises
     ------
     ValueError : no row is left
     """
-    steps = {name: [row for row in rows if row["workload"] == name] for name in PROBLEMS}
+    cores = max((row["threads"] for row in rows), default=0)
+    steps = {name: [row for row in rows if row["workload"] == name and row["threads"] == cores] for name in PROBLEMS}
     steps = {name: own for name, own in steps.items() if own and own[0]["implementation"] == "tinygen"}
     if not steps:
         raise ValueError("there is no training step with its own batch to be drawn")
-    figure = canvas(10, 4, f"Time of a training step on {rows[0]['threads']} cores, tinygen = 1")
+    figure = canvas(10, 4, f"Time of a training step on {cores} cores, tinygen = 1")
     ax = figure.add_subplot()
     top = 0.0
     for place, own in enumerate(steps.values()):
