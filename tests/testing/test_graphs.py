@@ -56,7 +56,7 @@ def test_what_occurs(wanted) -> None:
     ],
 )
 def test_shrinking(holds, smallest: str) -> None:
-    graph, xs = find(graphs(), lambda drawn: holds(*drawn), settings=settings(max_examples=50, database=None))
+    graph, xs = find(graphs(), lambda drawn: holds(*drawn), settings=settings(max_examples=1000, database=None))
     assert repr(graph) == smallest and all(x.shape == () and x == 0 for x in xs)
 
 
