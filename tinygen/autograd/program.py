@@ -96,7 +96,10 @@ class Program:
     @property
     def valid(self) -> bool:
         """Whether everything is as it was that the program depends on."""
-        return all(getattr(thing, name) is value for (_, name), (thing, value) in self._conditions.items())
+        for (_, name), (thing, value) in self._conditions.items():  # a loop, for `all` takes twice as long
+            if getattr(thing, name) is not value:
+                return False
+        return True
 
     def check_same(self, other: "Program", name: str) -> None:
         """Raise `GraphError`, naming the function, unless both recorded the same operations on the same constants."""

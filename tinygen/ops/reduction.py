@@ -44,7 +44,7 @@ def sum(x, axis=None, keepdims=False):
         # This is how the gradient of a bias is summed, and NumPy takes one core for it.
         total = kernels.sum_rows(contiguous(x).reshape(-1, x.shape[-1]))
         return total.reshape((1,) * (x.ndim - 1) + total.shape) if keepdims else total
-    return computed(np.sum, x, axis=axis, keepdims=keepdims)
+    return computed(np.add.reduce, x, axis=axis, keepdims=keepdims)  # `np.sum` takes a microsecond more
 
 
 sum.vjp(x=lambda g, x_shape, axis: _spread(g, x_shape, axis))
