@@ -181,7 +181,7 @@ def _sum_over_pixels(
     parts, row_count, panels, width = sums.shape
     c_left, c = x.shape[3], g.shape[3]
     group = min(c_left, width)
-    most = blocks.images * blocks.rows * blocks.cols
+    most, whole = blocks.images * blocks.rows * blocks.cols, c // width
     flat, flat_g = sums.reshape(-1), g.reshape(-1)
     window = np.empty(blocks.images * blocks.window_rows * blocks.window_cols * -(-c_left // group) * group, x.dtype)
     packed = np.zeros(panels * most * width, x.dtype)
@@ -200,10 +200,11 @@ def _sum_over_pixels(
                     for j in range(col, col_end):
                         pixels[pixel] = (source_row * blocks.window_cols + (j - col) * blocks.step_x) * group
                         at = ((n * g.shape[1] + i) * g.shape[2] + j) * c
-                        for panel in range(c // width):
+                        for panel in range(whole):
                             copy_row(packed, (panel * most + pixel) * width, flat_g, at + panel * width)
-                        for lane in range(c // width * width, c):
-                            packed[(c // width * most + pixel) * width + lane % width] = flat_g[at + lane]
+                        last, source = (whole * most + pixel) * width, at + whole * width
+                        for lane in range(c - whole * width):
+                            packed[last + lane] = flat_g[source + lane]
                         pixel += 1
             for first in range(0, row_count, group_rows):
                 for panel in range(panels):
