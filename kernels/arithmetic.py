@@ -1,7 +1,8 @@
 """NumPy's elementwise arithmetic as kernels, for calls that are made again and again on the same memory.
 
-Sums, differences, products and quotients have the same bits wherever they are computed. So what NumPy computed first, a
-kernel can compute again: without the microsecond that Python takes for each call, and on several threads.
+Sums, differences, products and quotients have the same bits wherever they are computed (but for the sign of NaN). So
+what NumPy computed first, a kernel can compute again: without the microsecond that Python takes for each call, without
+NumPy's warnings, and on several threads.
 """
 
 from functools import partial
@@ -44,10 +45,13 @@ def as_runs(call: Call) -> list[Arguments] | None:
 
 
 def _of_ufunc(function: Any, args: Arguments, out: Array, **options: Any) -> list[Arguments | None]:
-    if function is np.concatenate:
-        axis = options["axis"]
+    if function is np.concatenate and type(axis := options.pop("axis", None)) is int and not options:
+        if not all(isinstance(part, np.ndarray) for part in args[0]):
+            return [None]
         places = np.split(out, np.cumsum([part.shape[axis] for part in args[0]])[:-1], axis)
         return [_arguments(COPY, place, part) for place, part in zip(places, args[0], strict=True)]
+    if options:
+        return [None]
     if function in OPERATIONS:
         return [_arguments(OPERATIONS[function], out, *args)]
     if function is np.square:
@@ -58,9 +62,11 @@ def _of_ufunc(function: Any, args: Arguments, out: Array, **options: Any) -> lis
 def _arguments(code: int, out: Array, *operands: Any) -> Arguments | None:
     """Those of `run`, none if there is nothing to do; None unless all is of one dtype, float32 or float64."""
     arrays = [np.asarray(a, out.dtype) if type(a) in (int, float) else a for a in operands]
-    if out.dtype not in (np.float32, np.float64) or any(
-        not isinstance(a, np.ndarray) or a.dtype != out.dtype or np.may_share_memory(a, out) for a in arrays
-    ):
+    if out.dtype not in (np.float32, np.float64) or not all(isinstance(a, np.ndarray) for a in arrays):
+        return None
+    if any(a.dtype != out.dtype or a.ndim > out.ndim or np.may_share_memory(a, out) for a in arrays):
+        return None
+    if any(not a.flags.aligned or np.any(np.remainder(a.strides, a.itemsize)) for a in (out, *arrays)):
         return None
     if out.size == 0:
         return ()

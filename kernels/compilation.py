@@ -1,24 +1,30 @@
 """Compiling and caching kernels."""
 
 import hashlib
+import pickle
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from glob import escape
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal
 
+import llvmlite
 import numba
 from numba.core import event
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.extending import intrinsic as _typed_intrinsic
 
 # Numba's cache follows the file of the jitted function alone, but our kernels inline one another across files and
-# their machine code comes from a generator: a change anywhere in the package must invalidate all of it.
+# their machine code comes from a generator: a change anywhere in the package must invalidate all of it, and so must
+# another compiler.
 _PACKAGE_STAMP = hashlib.sha256(
-    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    f"{numba.__version__} {llvmlite.__version__}".encode()
+    + b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
 ).hexdigest()
+
+
+DIGEST = hashlib.sha256().digest_size
 
 
 class _Files(IndexDataCacheFile):
@@ -32,17 +38,24 @@ class _Files(IndexDataCacheFile):
         super().__init__(folder, function, _PACKAGE_STAMP)
         self._function, self._stamp = function, _PACKAGE_STAMP[:16]
 
-    def _name(self, key: Any) -> str:
-        return f"{self._function}.{self._stamp}.{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.nbc"
+    def _path(self, key: Any) -> Path:
+        name = f"{self._function}.{self._stamp}.{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.nbc"
+        return Path(self._cache_path, name)
 
     def load(self, key: Any) -> Any:
-        with suppress(OSError, EOFError, UnpicklingError):  # there is no such file, or it is damaged
-            return self._load_data(self._name(key))
+        with suppress(OSError):  # there is no such file
+            content = self._path(key).read_bytes()
+            if hashlib.sha256(content[DIGEST:]).digest() == content[:DIGEST]:  # else it is damaged
+                return pickle.loads(content[DIGEST:])
         return None
 
     def save(self, key: Any, data: Any) -> None:
-        self._save_data(self._name(key), data)
-        for path in Path(self._cache_path).glob(f"{escape(self._function)}.*.nbc"):
+        content = self._dump(data)
+        with self._open_for_write(str(self._path(key))) as file:
+            file.write(hashlib.sha256(content).digest() + content)
+        name, _, line_and_abi = self._function.rpartition("-")  # the line may have been another
+        abi = line_and_abi.partition(".")[2]
+        for path in Path(self._cache_path).glob(f"{escape(name)}-*.{escape(abi)}.*.nbc"):
             if f".{self._stamp}." not in path.name:  # of an earlier state of the package
                 path.unlink(missing_ok=True)
 

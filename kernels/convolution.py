@@ -184,8 +184,8 @@ def conv2d(
     """`reference.conv2d`, compiled: 2 N H' W' kh kw C_in C_out FLOPs in float32 or float64.
 
     In float32, 3 × 3 weights without stride or dilation take half the time if there are 8 channels or more and enough
-    pixels: see `kernels.winograd`. Rounding errors are about twice as large then, and a NaN or an infinity in x may
-    reach all 4 × 4 results of a tile.
+    pixels: see `kernels.winograd`. Rounding errors are about twice as large then, and a NaN or an infinity in x
+    may reach all results of the tiles of 4 × 4 that meet it.
 
     Sequences are fastest as images (N, 1, L, C): neighbouring pixels should be neighbouring columns.
 

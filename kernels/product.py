@@ -71,7 +71,7 @@ def multiply(
 
     The sum of an element has the same order whatever the rectangle is. An empty ``bias`` is zero.
     """
-    is_panel = b.row == width and b.column == 1  # as it lies, so that it need not be copied
+    is_panel = b.row == width and b.column == 1  # all of it, as it lies, so that it need not be copied
     for first in range(top, bottom, CHUNK):
         rows = min(CHUNK, bottom - first)
         tiled = -(-rows // ROWS) * ROWS

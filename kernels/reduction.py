@@ -11,7 +11,7 @@ from kernels.compilation import jit
 from kernels.threads import run, share
 
 PART = 512
-"""Rows that one thread sums: enough for what it does with them beside to outweigh the adding of parts."""
+"""Rows that one thread sums, at least: enough for what it does with them beside to outweigh the adding of parts."""
 
 FEW = 64
 """Rows that are added up at once, so that roundings do not pile up."""
@@ -27,7 +27,7 @@ def sum_rows(x: Array) -> Array:
     """
     x = check("sum_rows", "x", x, "M,C")
     parts = np.empty((max(1, len(x) // PART), x.shape[1]), x.dtype)
-    run(_sum_parts, x.size * 0.1, parts, x)
+    run(_sum_parts, len(x) * max(3.0, 0.1 * x.shape[1]), parts, x)
     return add_parts(parts)
 
 
@@ -41,6 +41,8 @@ def add_parts(parts: Array) -> Array:
 @jit()
 def add_up(total: Array, rows: Array, first: int, last: int, left: int) -> None:
     """Write the sum of some rows to ``total``, from column ``left`` on."""
+    if total.size == 0:
+        return
     total[:] = 0
     few = np.empty(total.size, total.dtype)
     for begin in range(first, last, FEW):

@@ -32,6 +32,9 @@ GRAIN = 5_000.0
 PATIENCE = 10_000
 """How often a worker looks for another job before it goes to sleep: for some 0.2 ms, where a pause takes 20 ns."""
 
+NAP = 1e5
+"""Nanoseconds of work of one thread in a `Series`, after which the others may sleep and are woken once more."""
+
 _num_threads: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # the CPUs that this process may use
 
 
@@ -85,20 +88,27 @@ class Series:
     def __init__(self, calls: Iterable[tuple[Any, ...]]) -> None:
         self._calls = list(calls)  # they keep the memory
         self._packed = []
-        table = []
+        tables: list[list[tuple[int, int, int]]] = [[]]
+        idle = 0.0
         job = np.zeros(PACKED + MOST_WORDS, np.int64)
         for kernel, nanoseconds, *args in self._calls:
-            function = _launcher(kernel)(job, PACK, *args)
+            function, workers = _launcher(kernel)(job, PACK, *args), _worth(nanoseconds)
             self._packed.append(job[PACKED : PACKED + job[WORDS]].copy())
-            table.append((function, self._packed[-1].ctypes.data, _worth(nanoseconds)))
-        self._table = np.array(table, np.int64).reshape(-1, 3)
-        self._most = int(self._table[:, 2].max(initial=1))
+            if workers > 1 and idle > NAP:
+                tables.append([])
+            idle = idle + nanoseconds if workers == 1 else 0.0
+            tables[-1].append((function, self._packed[-1].ctypes.data, workers))
+        self._tables = [np.array(table, np.int64).reshape(-1, 3) for table in tables]
+        self._most = [int(table[:, 2].max(initial=1)) for table in self._tables]
 
     def __call__(self) -> None:
         """Make the calls."""
-        done = _run_all(_job, self._table, _awake(self._most))
-        if done < len(self._calls):
-            raise MemoryError(f"{self._calls[done][0].__name__}: no memory for its buffers")
+        done = 0
+        for table, most in zip(self._tables, self._most, strict=True):
+            count = _run_all(_job, table, _awake(most))
+            done += count
+            if count < len(table):
+                raise MemoryError(f"{self._calls[done][0].__name__}: no memory for its buffers")
 
 
 def _worth(nanoseconds: float) -> int:
@@ -132,6 +142,8 @@ def _as_task(typing, kernel, arguments):  # type: ignore[no-untyped-def]
     Kernels have signatures of all kinds, but a worker can only call what it knows the signature of. The third number
     is how many words the arguments take.
     """
+    if any(isinstance(e, types.Array) for t in arguments.types for e in getattr(t, "types", ())):
+        raise TypeError("run: arrays in tuples would be counted as references, and must be arguments of their own")
     kernel_signature = kernel.get_call_type(typing, (types.intp, types.intp, *arguments.types), {})
 
     def emit(context, builder, signature, values):  # type: ignore[no-untyped-def]

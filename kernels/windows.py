@@ -9,9 +9,12 @@ from kernels.arguments import Array
 from kernels.compilation import jit
 from kernels.microkernel import ROWS, copy_row
 from kernels.reference import Padding, Pair
-from kernels.transforms import PATCH, TAPS, TILE
+from kernels.transforms import ELEMENTS, PATCH, TAPS, TILE
 
 Offsets = NDArray[np.int64]
+
+MOST_WEIGHTS = 2**24
+"""Bytes of transformed weights beyond which `kernels.winograd` does not pay, for each worker makes all of them."""
 
 X_AXES, W_AXES, G_AXES = "N,H,W,C", "kh,kw,C_in,C_out", "N,H',W',C_out"
 
@@ -167,6 +170,8 @@ def divide_tiles(n: int, size: Pair, channels: tuple[int, ...], origin: Pair, dt
     tiles = (-(-size[0] // TILE), -(-size[1] // TILE))
     count = n * tiles[0] * tiles[1]
     if dtype.itemsize > 4 or min(channels) < 8 or count < 32 or 2 * n * size[0] * size[1] < count * TILE * TILE:
+        return None
+    if ELEMENTS * channels[0] * channels[1] * dtype.itemsize > MOST_WEIGHTS:
         return None
     return divide(n, tiles, max(channels), (TILE, TILE), origin, (PATCH, PATCH), dtype.itemsize, 49, ROWS)
 

@@ -1,9 +1,9 @@
 """Convolution with 3×3 weights, and its weight gradient, by minimal filtering: see `kernels.transforms`.
 
 The tiles of a block are transformed; then, for each (i, j), elements (i, j) of all tiles and channels are a matrix,
-which `multiply_tile` multiplies by that of the weights; and the 36 products are transformed back. All of it stays in
-the second cache. Transformed tiles lie in panels of channels, as (panels, 36, tiles, width), where they can be the
-left side of a product as well as the right.
+which `multiply_tile` multiplies by that of the weights; and the 36 products are transformed back. The tiles and
+products of a block stay in the second cache. Transformed tiles lie in panels of channels, as (panels, 36, tiles,
+width), where they can be the left side of a product as well as the right.
 
 The weight gradient is the transposed map, with another argument held fixed: dW = Gᵀ [Σ (Bᵀ d B) ⊙ (A dY Aᵀ)] G. The
 sum over tiles makes 36 products again. Beyond the edge of the image, dY is zero.

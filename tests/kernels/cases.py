@@ -235,7 +235,7 @@ def log_softmax_grad(normal: Numbers, m: int, c: int, scale: float) -> tuple:
 
 def labels(m: int, c: int) -> np.ndarray:
     """Numbers below c, of which most occur."""
-    return np.arange(m) * 7 % c
+    return (np.arange(m) * 7 + np.arange(m) // c) % c
 
 
 def cross_entropy(normal: Numbers, m: int, c: int, scale: float) -> tuple:
@@ -330,7 +330,11 @@ CASES = {
     "linear_grad": Case(
         linear_grad,
         st.tuples(*matrices, kinds, alphas, st.tuples(*[st.booleans()] * 3)),
-        tuple((*shape, kind, 0.5, (True,) * 3) for shape, kind in zip(products, some_kinds, strict=True)),
+        (
+            *((*shape, kind, 0.5, (True,) * 3) for shape, kind in zip(products, some_kinds, strict=True)),
+            (affine.PARTS * reduction.PART + 3, 24, 20, "relu", 0.5, (False, True, False)),
+            (affine.PARTS * reduction.PART, 20, 24, "silu", 0.5, (True, False, True)),
+        ),
     ),
     "conv2d": Case(conv2d, convolutions() | tiled_convolutions(), geometries, scale=minimal_filtering.conv2d_scale),
     "conv2d_input_grad": Case(

@@ -36,6 +36,8 @@ def assert_same_bits(function: Any, args: tuple, out: np.ndarray) -> None:
     """What kernels compute is what the function does, on any number of threads, and nothing beside it is written."""
     expected = out.copy()
     function(*args, out=expected)
+    whole = out if out.base is None else out.base
+    before = whole.copy()
     runs = as_runs((partial(function, out=out), args))
     assert runs is not None
     series = Series(runs)
@@ -45,6 +47,11 @@ def assert_same_bits(function: Any, args: tuple, out: np.ndarray) -> None:
         series()
         np.testing.assert_array_equal(out, expected, strict=True)
         np.testing.assert_array_equal(np.signbit(out), np.signbit(expected))
+        out[...] = 0
+        untouched = whole.copy()
+        whole[...] = before
+        out[...] = 0
+        np.testing.assert_array_equal(untouched, whole)
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +108,11 @@ x = np.ones((2, 3), np.float32)
         (np.copyto, (np.empty((2, 3), int), np.ones((2, 3), int))),
         (np.copyto, (x[:, :2], x[:, 1:])),  # the same memory
         (partial(np.add, out=np.empty((2, 3), np.float32)), (x, np.float64(2))),
+        (partial(np.add, out=np.empty((2, 3), np.float32), where=True), (x, x)),
+        (np.copyto, (np.empty(3, np.float32), np.ones((1, 3), np.float32))),  # an axis more
+        (np.copyto, (np.empty(2, np.float32), np.ones(2, [("n", "i2"), ("x", "f4")])["x"])),  # not aligned
+        (partial(np.concatenate, out=np.empty(12, np.float32), axis=None), ([x, x],)),
+        (partial(np.concatenate, out=np.empty((4, 3), np.float32), axis=0), ([x, [[1, 2, 3]] * 2],)),
         (partial(np.exp, out=np.empty((2, 3), np.float32)), (x,)),
         (partial(np.sum, out=np.empty(2, np.float32), axis=1, keepdims=False), (x,)),
         (print, (x,)),

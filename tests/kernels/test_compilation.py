@@ -54,12 +54,24 @@ def test_second_process_finds_the_machine_code_until_any_file_changes(copy):
     assert len(after) == len(before) and not set(after) & set(before)  # the old code is gone
 
 
-def test_damaged_files_are_made_again(copy):
+@pytest.mark.parametrize("damage", ["empty", "short", "zeros"])
+def test_damaged_files_are_made_again(copy, damage):
     run_python(POOL, copy)
-    for i, path in enumerate(cached(copy)):
-        path.write_bytes(path.read_bytes()[: -100 if i % 2 else 0])
+    for path in cached(copy):
+        content = path.read_bytes()
+        middle = len(content) // 2
+        path.write_bytes(
+            {"empty": b"", "short": content[:-100], "zeros": content[:middle] + bytes(64) + content[middle + 64 :]}[
+                damage
+            ]
+        )
     assert run_python(POOL, copy).stdout.split() == ["0", "1"]
     assert run_python(POOL, copy).stdout.split() == ["1", "0"]
+
+
+def test_another_compiler_compiles_anew(copy):
+    other = "import numba; numba.__version__ = '0.0.1'\n" + POOL
+    assert [run_python(code, copy).stdout.split() for code in (POOL, other)] == 2 * [["0", "1"]]
 
 
 def test_two_processes_may_compile_at_once(copy):

@@ -91,9 +91,11 @@ def test_nonfinite_values_reach_what_they_should(settings, value, rng):
     bad_x, bad_g = x.copy(), g.copy()
     for array in (bad_x, bad_g):
         array.reshape(-1)[rng.integers(array.size)] = value
-    for args, results in ((bad_x, w, g), (0, 2)), ((x, w, bad_g), (1,)):
+    for args, results in ((bad_x, w, g), (0, 2)), ((x, w, bad_g), (1,)):  # in padding, a NaN of g may count or not
         with np.errstate(invalid="ignore"):
             expected = all_three(*args, *geometry, of=partial(getattr, reference))
         found = all_three(*args, *geometry)
         for i in results:
             assert not np.isfinite(found[i][~np.isfinite(expected[i])]).any()
+            if i < 2:  # four tiles of 4 × 4 meet a pixel
+                assert (~np.isfinite(found[i])).any(axis=-1).sum() <= 64

@@ -60,6 +60,7 @@ class Program:
         self.arguments = [np.array(a, order="C") for a in arguments]
         self.too_large = False
         self._calls: list[Call] = []  # ``function(*args)``, each of which writes to arrays among its args
+        self._series: list[Call] | None = None  # the same, made when they are needed
         self._steps: list[tuple[str, Any]] = []  # what was done, and to what: `Memory` or constants
         self._conditions: dict[tuple[int, str], tuple[Any, Any]] = {}  # objects, and what their attributes were
         self._result: Any = None
@@ -77,14 +78,15 @@ class Program:
         if not self.too_large:
             self._steps.append(("return", self._described(result)))
             self._result = _mapped(result, lambda a: Tensor.wrap(a.data) if isinstance(a, Tensor) else a)
-            self._calls = list(_in_series(self._calls))
         return detached(result)
 
     def run(self, arguments: Sequence[np.ndarray]) -> Any:
         """The result for other arguments of the same shapes."""
         for place, array in zip(self.arguments, arguments, strict=True):
             np.copyto(place, array)
-        for function, args in self._calls:
+        if self._series is None:
+            self._series = list(_in_series(self._calls))
+        for function, args in self._series:
             function(*args)
         return detached(self._result)
 
@@ -96,7 +98,7 @@ class Program:
     @property
     def valid(self) -> bool:
         """Whether everything is as it was that the program depends on."""
-        for (_, name), (thing, value) in self._conditions.items():  # a loop, for `all` takes twice as long
+        for (_, name), (thing, value) in self._conditions.items():  # noqa: SIM110  (`all` takes twice as long)
             if getattr(thing, name) is not value:
                 return False
         return True

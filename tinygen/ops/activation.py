@@ -235,7 +235,7 @@ def cross_entropy(logits, labels):
     Raises
     ------
     ShapeError : shapes that do not broadcast
-    DataError : labels that are not such integers
+    DataError : labels that are not such integers; where it is `replayed`, their value is NaN instead
 
     Examples
     --------

@@ -82,7 +82,8 @@ def conv2d(x, w, b=None, stride=1, padding=0, dilation=1):
     -----
     In float32, convolutions with 3 × 3 weights, stride 1, dilation 1 and at least 8 channels on both sides, and their
     gradients, are computed by Winograd's minimal filtering if there are enough pixels. Rounding errors are about twice
-    those of a plain sum, and a NaN or an infinity may spread to 4 × 4 results. In float64, sums are plain.
+    those of a plain sum; a NaN or an infinity may spread to all results of the four tiles of 4 × 4 that meet it; and as
+    the number of pixels counts, an image may get other last digits alone than in a batch. In float64, sums are plain.
 
     Examples
     --------

@@ -40,7 +40,13 @@ def sum(x, axis=None, keepdims=False):
     """Sum over axes."""
     x = np.asarray(x)
     axes = (axis,) if isinstance(axis, int) else axis
-    if x.ndim > 1 and axes == tuple(range(x.ndim - 1)) and x.size and x.dtype in (np.float32, np.float64):
+    if (
+        x.ndim > 1
+        and axes == tuple(range(x.ndim - 1))
+        and x.shape[-1] > 1
+        and x.size
+        and x.dtype in (np.float32, np.float64)
+    ):
         # This is how the gradient of a bias is summed, and NumPy takes one core for it.
         total = kernels.sum_rows(contiguous(x).reshape(-1, x.shape[-1]))
         return total.reshape((1,) * (x.ndim - 1) + total.shape) if keepdims else total
