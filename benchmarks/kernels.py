@@ -163,23 +163,24 @@ def pooling(n: int, size: tuple[int, int], c: int) -> list[Workload]:
 # ------------------------------------------------------------------------------------------- normalization and the rest
 
 
-def group_norm(n: int, size: tuple[int, int], c: int) -> list[Workload]:
-    """Group normalization in eight groups, and the gradients of its three arguments."""
+def group_norm(n: int, size: tuple[int, int], c: int, kind: str) -> list[Workload]:
+    """Group normalization in eight groups with an activation, and the gradients of its three arguments."""
 
     def in_torch(torch: Any, x: Any, weight: Any, bias: Any) -> Any:
-        return torch.nn.functional.group_norm(x, 8, weight, bias)
+        return IN_TORCH[kind](torch, torch.nn.functional.group_norm(x, 8, weight, bias))
 
     def in_jax(jax: Any, x: Any, weight: Any, bias: Any) -> Any:
-        return _normalized(jax, x.reshape(n, *size, 8, c // 8), (1, 2, 4)).reshape(x.shape) * weight + bias
+        normal = _normalized(jax, x.reshape(n, *size, 8, c // 8), (1, 2, 4)).reshape(x.shape)
+        return IN_JAX[kind](jax, normal * weight + bias)
 
     def make(gradient: bool) -> Case:
         x, g, weight, bias = _normal(n, *size, c), _normal(n, *size, c), _normal(c), _normal(c)
-        args: tuple[Any, ...] = (x, 8, weight, bias)
+        args: tuple[Any, ...] = (x, 8, weight, bias, 1e-5, kind)
         if gradient:
-            args = (g, x, 8, weight, *reference.group_norm(*args)[1:])
+            args = (g, x, 8, weight, bias, *reference.group_norm(*args)[1:], kind)
         return Case(args, (x, weight, bias), in_torch, in_jax, g if gradient else None)
 
-    return _both("group_norm", f"{n}x{_show(size)}x{c}", make, images=True)
+    return _both("group_norm", f"{n}x{_show(size)}x{c} {kind}", make, images=True)
 
 
 def layer_norm(m: int, c: int) -> list[Workload]:
@@ -355,8 +356,8 @@ def workloads() -> list[Workload]:
         gated_tanh(8192, 32),
         *(convolution(*shape) for shape in CONVOLUTIONS),
         pooling(64, (28, 28), 32),
-        group_norm(64, (28, 28), 32),
-        group_norm(64, (14, 14), 128),
+        group_norm(64, (28, 28), 32, "silu"),
+        group_norm(64, (14, 14), 128, "silu"),
         layer_norm(8192, 64),
         logits(8192, 256),
     ]

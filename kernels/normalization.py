@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from kernels.activation import NANOSECONDS, silu_slope
 from kernels.arguments import Array, check
 from kernels.calls import do
 from kernels.compilation import jit
+from kernels.elementary import sigmoid
 from kernels.threads import run, share
 
 FLAGS = {"contract", "reassoc"}
@@ -22,14 +24,17 @@ loop that sums does not write: else it would depend on where the arrays lie, as 
 # -------------------------------------------------------------------------------------------------- group normalization
 
 
-def group_norm(x: Array, groups: int, weight: Array, bias: Array, eps: float = 1e-5) -> tuple[Array, Array, Array]:
+def group_norm(
+    x: Array, groups: int, weight: Array, bias: Array, eps: float = 1e-5, activation: str = "identity"
+) -> tuple[Array, Array, Array]:
     """`kernels.reference.group_norm`, compiled: ``(y, mean, rstd)``.
 
     Raises
     ------
     TypeError : arguments that are not arrays of one dtype, float32 or float64
-    ValueError : shapes that do not fit, or groups that do not divide C
+    ValueError : shapes that do not fit, groups that do not divide C, or an activation but ``identity`` and ``silu``
     """
+    silu = _is_silu("group_norm", activation)
     x = check("group_norm", "x", x)
     weight = check("group_norm", "weight", weight, "C", x.dtype)
     bias = check("group_norm", "bias", bias, "C", x.dtype)
@@ -38,35 +43,53 @@ def group_norm(x: Array, groups: int, weight: Array, bias: Array, eps: float = 1
         _must_match("group_norm", name, vector, x, (x.shape[-1],))
     y = np.empty_like(samples)
     mean, rstd = np.empty((2, len(x), groups), x.dtype)
-    run(_group_norm, x.size * 0.6, samples, weight, bias, eps, y, mean, rstd)
+    run(_group_norm, x.size * (0.6 + NANOSECONDS[activation]), samples, weight, bias, eps, silu, y, mean, rstd)
     return y.reshape(x.shape), mean, rstd
 
 
 def group_norm_grad(
-    g: Array, x: Array, groups: int, weight: Array, mean: Array, rstd: Array
+    g: Array,
+    x: Array,
+    groups: int,
+    weight: Array,
+    bias: Array,
+    mean: Array,
+    rstd: Array,
+    activation: str = "identity",
 ) -> tuple[Array, Array, Array]:
     """`kernels.reference.group_norm_grad`, compiled: the cotangents of x, weight and bias.
 
     Raises
     ------
     TypeError : arguments that are not arrays of one dtype, float32 or float64
-    ValueError : shapes that do not fit, or groups that do not divide C
+    ValueError : shapes that do not fit, groups that do not divide C, or an activation but ``identity`` and ``silu``
     """
+    silu = _is_silu("group_norm_grad", activation)
     x = check("group_norm_grad", "x", x)
     g = check("group_norm_grad", "g", g, dtype=x.dtype)
     weight = check("group_norm_grad", "weight", weight, "C", x.dtype)
+    bias = check("group_norm_grad", "bias", bias, "C", x.dtype)
     mean = check("group_norm_grad", "mean", mean, "N,G", x.dtype)
     rstd = check("group_norm_grad", "rstd", rstd, "N,G", x.dtype)
     samples = _by_position("group_norm_grad", x, groups)
     _must_match("group_norm_grad", "g", g, x, x.shape)
-    _must_match("group_norm_grad", "weight", weight, x, (x.shape[-1],))
+    for name, vector in (("weight", weight), ("bias", bias)):
+        _must_match("group_norm_grad", name, vector, x, (x.shape[-1],))
     for name, statistic in (("mean", mean), ("rstd", rstd)):
         _must_match("group_norm_grad", name, statistic, x, (len(x), groups))
     gx = np.empty_like(samples)
     # Each sample's share in the cotangents of weight and bias, so that their sum does not depend on the threads
     gw, gb = np.empty((2, len(x), x.shape[-1]))
-    run(_group_norm_grad, x.size * 0.8, g.reshape(samples.shape), samples, weight, mean, rstd, gx, gw, gb)
+    nanoseconds = x.size * (0.8 + NANOSECONDS[activation])
+    g = g.reshape(samples.shape)
+    run(_group_norm_grad, nanoseconds, g, samples, weight, bias, mean, rstd, silu, gx, gw, gb)
     return gx.reshape(x.shape), *_summed(gw, gb, x.dtype)
+
+
+def _is_silu(operation: str, activation: str) -> bool:
+    if activation not in ("identity", "silu"):
+        raise ValueError(f"{operation}: unknown activation {activation!r}; choose identity or silu")
+    return activation == "silu"
 
 
 @jit(fastmath=FLAGS)
@@ -77,6 +100,7 @@ def _group_norm(
     weight: Array,
     bias: Array,
     eps: float,
+    silu: bool,
     y: Array,
     mean: Array,
     rstd: Array,
@@ -108,8 +132,13 @@ def _group_norm(
                 scale[c] = rstd[n, group] * weight[c]
 
         for p in range(positions):
-            for c in range(channels):
-                y[n, p, c] = (x[n, p, c] - center[c]) * scale[c] + bias[c]
+            if silu:
+                for c in range(channels):
+                    z = (x[n, p, c] - center[c]) * scale[c] + bias[c]
+                    y[n, p, c] = z * sigmoid(z)
+            else:
+                for c in range(channels):
+                    y[n, p, c] = (x[n, p, c] - center[c]) * scale[c] + bias[c]
 
 
 @jit(fastmath=FLAGS)
@@ -119,27 +148,40 @@ def _group_norm_grad(
     g: Array,
     x: Array,
     weight: Array,
+    bias: Array,
     mean: Array,
     rstd: Array,
+    silu: bool,
     gx: Array,
     gw: Array,
     gb: Array,
 ) -> None:
-    """With x̂ = (x - mean) rstd: gx = rstd (g w - mean(g w) - x̂ mean(g w x̂)); both means follow from Σ g and Σ g x̂."""
+    """With x̂ = (x - mean) rstd: gx = rstd (g w - mean(g w) - x̂ mean(g w x̂)); both means follow from Σ g and Σ g x̂.
+
+    Here g is the cotangent of z = w x̂ + b. That of silu(z) is first multiplied by the slope there, z being computed
+    anew: a sample of it stays in the cache, the whole of it would not.
+    """
     positions, channels, groups = x.shape[1], x.shape[2], mean.shape[1]
     size = channels // groups
     sum_g, sum_gx = np.empty(channels), np.empty(channels)
     center, gain = np.empty(channels, x.dtype), np.empty(channels, x.dtype)
     slope, shift = np.empty(channels, x.dtype), np.empty(channels, x.dtype)
+    buffer = np.empty((positions if silu else 0, channels), x.dtype)
     first, last = share(worker, workers, x.shape[0])
     for n in range(first, last):
         for c in range(channels):
             center[c] = mean[n, c // size]
+            gain[c] = rstd[n, c // size] * weight[c]
             sum_g[c] = sum_gx[c] = 0
+        gz = buffer if silu else g[n]
+        if silu:
+            for p in range(positions):
+                for c in range(channels):
+                    gz[p, c] = g[n, p, c] * silu_slope((x[n, p, c] - center[c]) * gain[c] + bias[c])
         for p in range(positions):
             for c in range(channels):
-                sum_g[c] += g[n, p, c]
-                sum_gx[c] += g[n, p, c] * (x[n, p, c] - center[c])
+                sum_g[c] += gz[p, c]
+                sum_gx[c] += gz[p, c] * (x[n, p, c] - center[c])
 
         for group in range(groups):
             r = np.float64(rstd[n, group])
@@ -151,13 +193,12 @@ def _group_norm_grad(
                 mean_gw += weight[c] * gb[n, c] / (positions * size)
                 mean_gwx += weight[c] * gw[n, c] / (positions * size)
             for c in range(group * size, (group + 1) * size):
-                gain[c] = r * weight[c]
                 slope[c] = r * r * mean_gwx
                 shift[c] = r * mean_gw
 
         for p in range(positions):
             for c in range(channels):
-                gx[n, p, c] = g[n, p, c] * gain[c] - ((x[n, p, c] - center[c]) * slope[c] + shift[c])
+                gx[n, p, c] = gz[p, c] * gain[c] - ((x[n, p, c] - center[c]) * slope[c] + shift[c])
 
 
 # -------------------------------------------------------------------------------------------------- layer normalization

@@ -226,26 +226,37 @@ def conv2d_weight_grad(
 # normalization
 
 
-def group_norm(x: Array, groups: int, weight: Array, bias: Array, eps: float = 1e-5) -> tuple[Array, Array, Array]:
+def group_norm(
+    x: Array, groups: int, weight: Array, bias: Array, eps: float = 1e-5, activation: str = "identity"
+) -> tuple[Array, Array, Array]:
     """Group normalization (Wu and He 2018): a sample's channels are standardised in groups, over all positions.
 
-    x ``(N, ..., C)``, weight and bias ``(C,)``. Returns ``(y, mean, rstd)``, the last two of shape ``(N, groups)``;
-    the variance is the biased one.
+    x ``(N, ..., C)``, weight and bias ``(C,)``; activation ``identity`` or ``silu``. Returns ``(y, mean, rstd)``, the
+    last two of shape ``(N, groups)``; the variance is the biased one.
     """
     grouped = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), groups, x.shape[-1] // groups)
     mean = grouped.mean(axis=(1, 3), keepdims=True)
     rstd = 1 / np.sqrt(((grouped - mean) ** 2).mean(axis=(1, 3), keepdims=True) + x.dtype.type(eps))
-    y = ((grouped - mean) * rstd).reshape(x.shape) * weight + bias
+    y, _ = activate(((grouped - mean) * rstd).reshape(x.shape) * weight + bias, activation)
     return y, mean[:, 0, :, 0], rstd[:, 0, :, 0]
 
 
 def group_norm_grad(
-    g: Array, x: Array, groups: int, weight: Array, mean: Array, rstd: Array
+    g: Array,
+    x: Array,
+    groups: int,
+    weight: Array,
+    bias: Array,
+    mean: Array,
+    rstd: Array,
+    activation: str = "identity",
 ) -> tuple[Array, Array, Array]:
     """The cotangents of `group_norm`'s x, weight and bias."""
     shape = (x.shape[0], math.prod(x.shape[1:-1]), groups, x.shape[-1] // groups)
     rstd = rstd[:, None, :, None]
     normal = (x.reshape(shape) - mean[:, None, :, None]) * rstd
+    _, saved = activate(normal.reshape(x.shape) * weight + bias, activation)
+    g = activate_grad(g, saved, activation)
     gn = (g * weight).reshape(shape)
     gx = rstd * (gn - gn.mean(axis=(1, 3), keepdims=True) - normal * (gn * normal).mean(axis=(1, 3), keepdims=True))
     axes = tuple(range(x.ndim - 1))
@@ -260,7 +271,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> tuple
 
 def layer_norm_grad(g: Array, x: Array, weight: Array, mean: Array, rstd: Array) -> tuple[Array, Array, Array]:
     """The cotangents of `layer_norm`'s x, weight and bias."""
-    return group_norm_grad(g, x, 1, weight, mean[:, None], rstd[:, None])
+    return group_norm_grad(g, x, 1, weight, np.zeros_like(weight), mean[:, None], rstd[:, None])
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ def small(name):
         *kernels.activate("leaky_relu", 3, 4),
         *kernels.convolution(2, (6, 6), 3, 5, (3, 3), 2),
         *kernels.pooling(2, (4, 6), 3),
-        *kernels.group_norm(2, (3, 3), 16),
+        *kernels.group_norm(2, (3, 3), 16, "silu"),
         *kernels.layer_norm(5, 7),
         *kernels.logits(5, 7),
         *kernels.gated_tanh(5, 3),

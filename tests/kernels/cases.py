@@ -169,19 +169,22 @@ geometries = (
 # ------------------------------------------------------------------------------------------------ normalization, logits
 
 
-def group_norm(normal: Numbers, shape: tuple, groups: int, size: int, offset: float, eps: float) -> tuple:
+def group_norm(
+    normal: Numbers, shape: tuple, groups: int, size: int, offset: float, eps: float, activation: str
+) -> tuple:
     channels = groups * size
     x = normal(*shape, channels)
-    return x + x.dtype.type(offset), groups, normal(channels), normal(channels), eps
+    return x + x.dtype.type(offset), groups, normal(channels), normal(channels), eps, activation
 
 
 def group_norm_grad(normal: Numbers, shape: tuple, groups: int, *rest: Any) -> tuple:
-    x, _, weight, bias, eps = group_norm(normal, shape, groups, *rest)
-    return normal(*x.shape), x, groups, weight, *reference.group_norm(x, groups, weight, bias, eps)[1:]
+    x, _, weight, bias, eps, activation = group_norm(normal, shape, groups, *rest)
+    _, *statistics = reference.group_norm(x, groups, weight, bias, eps)
+    return normal(*x.shape), x, groups, weight, bias, *statistics, activation
 
 
 def layer_norm(normal: Numbers, m: int, c: int, offset: float, eps: float) -> tuple:
-    x, _, *rest = group_norm(normal, (m,), 1, c, offset, eps)
+    x, _, *rest, _ = group_norm(normal, (m,), 1, c, offset, eps, "identity")
     return x, *rest
 
 
@@ -196,15 +199,21 @@ def by_channel(statistic: Any, x: Any) -> Any:
     return channels.reshape(len(x), *[1] * (x.ndim - 2), x.shape[-1])
 
 
-def group_norm_scale(x: Any, groups: int, weight: Any, bias: Any, eps: float) -> tuple:
+STEEPEST = {"identity": 1.0, "silu": 1.1}
+"""What bounds an activation's slope, and so how much larger a rounding before it is afterwards."""
+
+
+def group_norm_scale(x: Any, groups: int, weight: Any, bias: Any, eps: float, activation: str = "identity") -> tuple:
     """The mean, which is subtracted after it was rounded, also where y is ±1 for any two numbers."""
     _, mean, rstd = reference.group_norm(x, groups, weight, bias, eps)
-    return np.abs(weight * by_channel(mean * rstd, x)), 0.0, 0.0
+    return STEEPEST[activation] * np.abs(weight * by_channel(mean * rstd, x)), 0.0, 0.0
 
 
-def group_norm_grad_scale(g: Any, x: Any, groups: int, weight: Any, mean: Any, rstd: Any) -> tuple:
+def group_norm_grad_scale(
+    g: Any, x: Any, groups: int, weight: Any, bias: Any, mean: Any, rstd: Any, activation: str = "identity"
+) -> tuple:
     """What a group of one number cancels: its cotangent, less the mean of all, is zero whatever it is."""
-    return np.abs(g * weight) * by_channel(rstd, x), 0.0, 0.0
+    return STEEPEST[activation] * np.abs(g * weight) * by_channel(rstd, x), 0.0, 0.0
 
 
 def layer_norm_scale(x: Any, weight: Any, bias: Any, eps: float) -> tuple:
@@ -212,12 +221,14 @@ def layer_norm_scale(x: Any, weight: Any, bias: Any, eps: float) -> tuple:
 
 
 def layer_norm_grad_scale(g: Any, x: Any, weight: Any, mean: Any, rstd: Any) -> tuple:
-    return group_norm_grad_scale(g, x, 1, weight, mean[:, None], rstd[:, None])
+    return group_norm_grad_scale(g, x, 1, weight, None, mean[:, None], rstd[:, None])
 
 
 offsets = st.sampled_from([0.0, 0.5, -30.0]), st.sampled_from([1e-6, 1e-2])
 images = st.tuples(st.integers(0, 4), st.integers(1, 6)) | st.tuples(*[st.integers(1, 5)] * 3) | st.tuples(sides())
-norm_settings = st.tuples(images, st.integers(1, 4), sides(8, least=1).filter(lambda n: n < 20), *offsets)
+group_sizes = st.integers(1, 4), sides(8, least=1).filter(lambda n: n < 20)
+norm_settings = st.tuples(images, *group_sizes, *offsets, st.sampled_from(sorted(STEEPEST)))
+large_norms = tuple(((9, 21, 20), 4, 6, 1.0, 1e-5, activation) for activation in STEEPEST)
 rows_and_channels = sides(8, normalization.ROWS), sides(8, 64, least=1)
 
 
@@ -349,10 +360,8 @@ CASES = {
         geometries,
         scale=minimal_filtering.conv2d_weight_grad_scale,
     ),
-    "group_norm": Case(group_norm, norm_settings, (((9, 21, 20), 4, 6, 1.0, 1e-5),), scale=group_norm_scale),
-    "group_norm_grad": Case(
-        group_norm_grad, norm_settings, (((9, 21, 20), 4, 6, 1.0, 1e-5),), scale=group_norm_grad_scale
-    ),
+    "group_norm": Case(group_norm, norm_settings, large_norms, scale=group_norm_scale),
+    "group_norm_grad": Case(group_norm_grad, norm_settings, large_norms, scale=group_norm_grad_scale),
     "layer_norm": Case(
         layer_norm, st.tuples(*rows_and_channels, *offsets), ((501, 24, 1.0, 1e-5),), scale=layer_norm_scale
     ),

@@ -39,9 +39,15 @@ def test_errors_name_the_rule():
     with pytest.raises(TypeError, match="bias has dtype float64"):
         normalization.group_norm(x, 3, vector, vector.astype(np.float64))
     with pytest.raises(ValueError, match=r"mean has shape \(2, 3\).*requires \(2, 2\)"):
-        normalization.group_norm_grad(x, x, 2, vector, statistic, statistic)
+        normalization.group_norm_grad(x, x, 2, vector, vector, statistic, statistic)
+    with pytest.raises(ValueError, match=r"group_norm_grad: bias has shape \(5,\).*requires \(6,\)"):
+        normalization.group_norm_grad(x, x, 3, vector, vector[:5], statistic, statistic)
+    with pytest.raises(ValueError, match="group_norm: unknown activation 'relu'; choose identity or silu"):
+        normalization.group_norm(x, 3, vector, vector, activation="relu")
+    with pytest.raises(ValueError, match="group_norm_grad: unknown activation 'relu'"):
+        normalization.group_norm_grad(x, x, 3, vector, vector, statistic, statistic, "relu")
     with pytest.raises(ValueError, match=r"g has shape"):
-        normalization.group_norm_grad(x[:, :2], x, 3, vector, statistic, statistic)
+        normalization.group_norm_grad(x[:, :2], x, 3, vector, vector, statistic, statistic)
     with pytest.raises(ValueError, match=r"layer_norm: x must have axes \(M,C\)"):
         normalization.layer_norm(x, vector, vector)
     with pytest.raises(ValueError, match=r"rstd has shape \(3,\).*requires \(4,\)"):

@@ -46,6 +46,18 @@ def test_transposed_convolution_is_the_adjoint(seed, geometry):
 
 
 @given(seeds)
+def test_group_norm_applies_its_activation(seed):
+    rng = np.random.default_rng(seed)
+    plain = nn.GroupNorm(2, 6).astype(np.float64)
+    layer = nn.GroupNorm(2, 6, activation="silu").astype(np.float64)
+    for norm in (plain, layer):
+        norm.weight.data, norm.bias.data = np.linspace(0.5, 2.0, 6), np.linspace(-1.0, 1.0, 6)
+    x = tg.tensor(rng.normal(2.0, 3.0, size=(4, 5, 6)))
+    # what is activated is at most 2 √15 + 1, so rounded by less than 1e-15 in each of its three operations
+    np.testing.assert_allclose(layer(x).data, tg.silu(plain(x)).data, rtol=1e-12, atol=1e-14)
+
+
+@given(seeds)
 def test_batch_norm_standardises_and_remembers(seed):
     rng = np.random.default_rng(seed)
     layer = nn.BatchNorm(3, momentum=0.25, eps=0.0).astype(np.float64)

@@ -47,6 +47,11 @@ KERNEL = np.ones((3, 3, 1, 2), np.float32)
         (lambda: tg.conv2d(IMAGE, KERNEL.swapaxes(2, 3)), ShapeError, "C=1 in .* but w expects C_in=2"),
         (lambda: tg.conv_transpose2d(IMAGE, KERNEL, np.ones(3, np.float32)), ShapeError, r"b is \(C_out,\)=\(3\)"),
         (lambda: tg.group_norm(X, 0, np.ones(4, np.float32), np.ones(4, np.float32)), ShapeError, "groups=0"),
+        (
+            lambda: tg.group_norm(X, 2, np.ones(4, np.float32), np.ones(4, np.float32), activation="relu"),
+            ValueError,
+            "group_norm: unknown activation 'relu'; choose one of identity, silu",
+        ),
         (lambda: tg.layer_norm(X, np.ones(3, np.float32), np.ones(4, np.float32)), ShapeError, r"weight \(3,\)"),
         (lambda: tg.leaky_relu(X, -0.5), ValueError, "slope=-0.5 must be at least 0"),
         (

@@ -48,17 +48,17 @@ class ResidualBlock(nn.Module):
     """x + conv(silu(norm(conv(silu(norm(x))) + t))) with a bias t from the time; ``skip`` adapts x's channels."""
 
     def __init__(self, c_in: int, c_out: int, time_width: int, rng: np.random.Generator, groups: int = 8) -> None:
-        self.norm_in = nn.GroupNorm(groups, c_in)
+        self.norm_in = nn.GroupNorm(groups, c_in, activation="silu")
         self.conv_in = nn.Conv2d(c_in, c_out, 3, rng, padding=1, init=he_normal)
         self.time = nn.Linear(time_width, c_out, rng, init=he_normal)
-        self.norm_out = nn.GroupNorm(groups, c_out)
+        self.norm_out = nn.GroupNorm(groups, c_out, activation="silu")
         self.conv_out = nn.Conv2d(c_out, c_out, 3, rng, padding=1, init=zeros)  # starts as the identity
         self.skip = nn.Linear(c_in, c_out, rng) if c_in != c_out else None
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        h = self.conv_in(tg.silu(self.norm_in(x)))
+        h = self.conv_in(self.norm_in(x))
         h = h + tg.reshape(self.time(time), (len(x), 1, 1, -1))
-        h = self.conv_out(tg.silu(self.norm_out(h)))
+        h = self.conv_out(self.norm_out(h))
         return h + (x if self.skip is None else self.skip(x))
 
 
@@ -107,7 +107,7 @@ class UNet(nn.Module):
         self.halve = [nn.Conv2d(width, width, 3, rng, stride=2, padding=1) for width in upper]
         self.bottom = [block(entering[-1], lowest), *[block(lowest, lowest) for _ in range(bottom - 1)]]
         self.up = [block(below + width, width) for width, below in zip(upper, widths[1:], strict=True)][::-1]
-        self.norm = nn.GroupNorm(8, widths[0])
+        self.norm = nn.GroupNorm(8, widths[0], activation="silu")
         self.last = nn.Conv2d(widths[0], channels * patch**2, 3, rng, padding=1, init=zeros)
 
     def forward(self, x: Any, time: Array) -> Tensor:
@@ -126,7 +126,7 @@ class UNet(nn.Module):
             h = block(h, t)
         for block in self.up:
             h = block(tg.concatenate([tg.upsample2d(h, 2), skips.pop()], 3), t)
-        return channels_to_space(self.last(tg.silu(self.norm(h))), self.patch)
+        return channels_to_space(self.last(self.norm(h)), self.patch)
 
 
 def space_to_channels(x: Any, size: int) -> Any:

@@ -8,15 +8,15 @@ from tinygen.nn.module import Module, Parameter
 
 
 class GroupNorm(Module):
-    """Group normalization of ``(N, ..., C)``; see `tinygen.group_norm`."""
+    """Group normalization of ``(N, ..., C)``, and an activation; see `tinygen.group_norm`."""
 
-    def __init__(self, groups: int, channels: int, eps: float = 1e-5) -> None:
-        self.groups, self.eps = groups, eps
+    def __init__(self, groups: int, channels: int, eps: float = 1e-5, activation: str = "identity") -> None:
+        self.groups, self.eps, self.activation = groups, eps, activation
         self.weight = Parameter(np.ones(channels, np.float32))
         self.bias = Parameter(np.zeros(channels, np.float32))
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.group_norm(x, self.groups, self.weight, self.bias, self.eps)
+        return ops.group_norm(x, self.groups, self.weight, self.bias, self.eps, self.activation)
 
 
 class LayerNorm(Module):

@@ -1,5 +1,7 @@
 """Group and layer normalization, fused; the compositions state the formulas."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 import kernels
@@ -7,17 +9,19 @@ from kernels.calls import contiguous
 from tinygen.autograd import Real, primitive
 from tinygen.autograd.domain import Choice
 from tinygen.errors import ShapeError
-from tinygen.ops.activation import floating
+from tinygen.ops.activation import floating, silu
 from tinygen.ops.elementwise import sqrt
 from tinygen.ops.reduction import mean
 from tinygen.ops.shape import reshape
 
+_ACTIVATIONS: dict[str, Callable] = {"identity": lambda z: z, "silu": silu}
 
-def _group_norm_composed(x, groups, weight, bias, eps):
+
+def _group_norm_composed(x, groups, weight, bias, eps, activation):
     grouped = reshape(x, (x.shape[0], -1, groups, x.shape[-1] // groups))
     centred = grouped - mean(grouped, (1, 3), True)
     normal = centred / sqrt(mean(centred * centred, (1, 3), True) + eps)
-    return reshape(normal, x.shape) * weight + bias
+    return _ACTIVATIONS[activation](reshape(normal, x.shape) * weight + bias)
 
 
 @primitive(
@@ -27,12 +31,16 @@ def _group_norm_composed(x, groups, weight, bias, eps):
         "weight": Real("c"),
         "bias": Real("c"),
         "eps": Choice(1e-5, 0.1),
+        "activation": Choice(*_ACTIVATIONS),
     },
     composition=_group_norm_composed,
     noted=True,
 )
-def group_norm(x, groups, weight, bias, eps=1e-5):
+def group_norm(x, groups, weight, bias, eps=1e-5, activation="identity"):
     """Group normalization (Wu and He 2018): a sample's channels are standardised in groups, over all positions.
+
+    ``activation(x̂ weight + bias)`` with ``x̂ = (x - mean) / sqrt(variance + eps)`` in one step. The derivative computes
+    x̂ again from x and its group's mean and variance, so that nothing else of x's size is kept.
 
     Parameters
     ----------
@@ -40,10 +48,12 @@ def group_norm(x, groups, weight, bias, eps=1e-5):
     groups : how many; divides C
     weight, bias : ``(C,)``
     eps : added to the variance
+    activation : ``identity`` or ``silu``
 
     Raises
     ------
     ShapeError : if the sizes do not fit
+    ValueError : for an unknown activation
     """
     x = floating(x, "group_norm")
     if (
@@ -57,13 +67,17 @@ def group_norm(x, groups, weight, bias, eps=1e-5):
             f"group_norm: x is (N,...,C)={x.shape}, groups={groups}, weight {np.shape(weight)}, bias {np.shape(bias)}; "
             "groups must divide C, and weight and bias have shape (C,)"
         )
-    y, mean, rstd = kernels.group_norm(x, groups, weight, bias, eps)
+    if activation not in _ACTIVATIONS:
+        raise ValueError(f"group_norm: unknown activation {activation!r}; choose one of {', '.join(_ACTIVATIONS)}")
+    y, mean, rstd = kernels.group_norm(x, groups, weight, bias, eps, activation)
     return y, (mean, rstd)
 
 
 @group_norm.joint_vjp
-def _group_norm_vjp(g, saved, x, groups, weight):
-    return dict(zip(("x", "weight", "bias"), kernels.group_norm_grad(g, x, groups, weight, *saved), strict=True))
+def _group_norm_vjp(g, saved, x, groups, weight, bias, activation):
+    mean, rstd = saved
+    gx, gw, gb = kernels.group_norm_grad(g, x, groups, weight, bias, mean, rstd, activation)
+    return {"x": gx, "weight": gw, "bias": gb}
 
 
 def _layer_norm_composed(x, weight, bias, eps):
