@@ -76,7 +76,9 @@ class WaveNet(nn.Module):
     def __init__(self, rng: Rng) -> None:
         self.first = nn.Linear(1, 32, rng)
         self.gates = [nn.Conv1d(32, 64, 2, rng, dilation=d, causal=True) for d in DILATIONS]
-        self.residuals = [nn.Linear(32, 32, rng) for _ in DILATIONS]
+        self.residuals = [
+            nn.Linear(32, 32, rng) for _ in DILATIONS[1:]
+        ]  # what the last layer passed on, none would read
         self.skips = [nn.Linear(32, 32, rng) for _ in DILATIONS]
         self.head = nn.Sequential(nn.Linear(32, 32, rng, activation="relu"), nn.Linear(32, 256, rng))
         self.optimizer = optim.Adam(self.parameters(), 1e-3)
@@ -84,9 +86,9 @@ class WaveNet(nn.Module):
     def forward(self, x: Array) -> Tensor:
         """The logits of the next level, from levels scaled to [-1, 1], ``(N, L, 1)``."""
         h, skipped = self.first(x), []
-        for gate, residual, skip in zip(self.gates, self.residuals, self.skips, strict=True):
+        for gate, residual, skip in zip(self.gates, [*self.residuals, None], self.skips, strict=True):
             gated = tg.gated_tanh(gate(h))
-            h = h + residual(gated)
+            h = h + residual(gated) if residual else h
             skipped.append(skip(gated))
         return self.head(tg.relu(sum(skipped)))
 

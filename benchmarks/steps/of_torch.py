@@ -215,13 +215,13 @@ class CausalConv(nn.Conv1d):
 
 
 class WaveNet(nn.Module):
-    """The cross-entropy of the next level, with channels last: layers of `Conv1d` take a tenth longer."""
+    """The cross-entropy of the next level, channels last: layers of `Conv1d` take a tenth longer, compiled or not."""
 
     def __init__(self) -> None:
         super().__init__()
         self.first = nn.Linear(1, 32)
         self.gates = nn.ModuleList(CausalConv(d) for d in DILATIONS)
-        self.residuals = nn.ModuleList(nn.Linear(32, 32) for _ in DILATIONS)
+        self.residuals = nn.ModuleList(nn.Linear(32, 32) for _ in DILATIONS[1:])
         self.skips = nn.ModuleList(nn.Linear(32, 32) for _ in DILATIONS)
         self.head = nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 256))
 
@@ -230,10 +230,10 @@ class WaveNet(nn.Module):
 
     def forward(self, levels: Tensor) -> Tensor:
         h, skipped = self.first(levels[:, :-1, None] / 127.5 - 1), []
-        for gate, residual, skip in zip(self.gates, self.residuals, self.skips, strict=True):
+        for gate, residual, skip in zip(self.gates, [*self.residuals, None], self.skips, strict=True):
             a, b = gate(h).chunk(2, -1)
             gated = torch.tanh(a) * torch.sigmoid(b)
-            h = h + residual(gated)
+            h = h + residual(gated) if residual else h
             skipped.append(skip(gated))
         return F.cross_entropy(self.head(F.relu(sum(skipped))).flatten(0, 1), levels[:, 1:].flatten())
 
@@ -304,7 +304,12 @@ def gan_step(gan: GAN, maybe: Callable[[Any], Any]) -> Step:
 
 
 def adam(made: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.Adam(made.parameters(), lr=1e-3, fused=True)
+    """With its averages, which are otherwise made in the first step, and would count as memory that steps need."""
+    optimizer = torch.optim.Adam(made.parameters(), lr=1e-3, fused=True)
+    for p in made.parameters():
+        averages = {key: torch.zeros_like(p, requires_grad=False) for key in ("exp_avg", "exp_avg_sq")}
+        optimizer.state[p] = {"step": torch.zeros(()), **averages}
+    return optimizer
 
 
 def as_tensor(array: Array, layout: torch.memory_format) -> Tensor:

@@ -79,7 +79,8 @@ def _diffusion_noise(steps: int, *shape: int) -> Callable[[Rng, int], tuple[Arra
 DDPM2D_STEPS, UNET28_STEPS = 100, 400
 FEATURES, UNET_FEATURES = 128, 32
 DILATIONS = [2**i for i in range(10)]
-WAVENET_LAYERS = [32, *mlp(32, 32, 256), *len(DILATIONS) * [2 * 32 * 64, 32 * 64]]
+GATES, RESIDUALS, SKIPS = 10 * [2 * 32 * 64], 9 * [32 * 32], 10 * [32 * 32]
+WAVENET_LAYERS = [32, *mlp(32, 32, 256), *GATES, *RESIDUALS, *SKIPS]
 
 PROBLEMS = {
     "ddpm2d": Problem(
