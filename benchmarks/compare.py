@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -22,6 +22,9 @@ PAUSE = 0.2
 
 TOLERANCE = 1e-3
 """Least relative difference of two implementations' numbers that is worth a warning; rounding makes one of 1e-5."""
+
+OWN_MALLOC = {"MALLOC_ARENA_TEST": "8"}
+"""Keeps malloc as it is without tinygen, whose `keep_freed_memory` such a variable stops; 8 is the default."""
 
 Row = dict[str, Any]
 
@@ -44,8 +47,9 @@ class Worker:
     def ask(self, text: str) -> dict[str, Any]:
         """The answer to one line."""
         assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(f"{text}\n")
-        self.process.stdin.flush()
+        with suppress(BrokenPipeError):  # of a process that has ended
+            self.process.stdin.write(f"{text}\n")
+            self.process.stdin.flush()
         answer = self.process.stdout.readline()
         if not answer:
             return {"missing": f"its process ended with status {self.process.wait()}"}
@@ -71,13 +75,16 @@ def compare(
     than all peers. ``difference`` is the largest relative one to tinygen's numbers. Processes of their own compute
     these, and find the peak of memory, for what earlier workloads left would hide it. ``flop_limit_share`` relates to
     the rate of the first workload's fastest implementation.
+
+    Times are those under tinygen's settings of malloc, which spare the peers page faults too; but the peers' memory is
+    that under malloc's own.
     """
     needed = [name for name in implementations if any(name in workloads[n].prepare for n in chosen)]
     limit = math.nan
     with TemporaryDirectory() as folder, ExitStack() as stack:
 
-        def start(name: str) -> Worker:
-            return Worker(group, name, options, caches(folder))
+        def start(name: str, **environment: str) -> Worker:
+            return Worker(group, name, options, caches(folder) | environment)
 
         workers = {name: stack.enter_context(closing(start(name))) for name in needed}
         for number in chosen:
@@ -93,8 +100,10 @@ def compare(
                         answers[name].append(answer)
             checks = {}
             for name in answers if workload.checks else ():
-                with closing(start(name)) as worker:
+                with closing(start(name, **({} if name == "tinygen" else OWN_MALLOC))) as worker:
                     checks[name] = worker.ask(f"check {number}")
+                if "missing" in checks[name]:
+                    say(f"{name} has no losses and no peak memory: {checks[name]['missing']}")
             rows = summarise(workload, answers, limit, checks)
             if math.isnan(limit):
                 limit = workload.flops / min(row["ms_min"] for row in rows)
@@ -104,11 +113,14 @@ def compare(
 
 
 def tell_differences(workload: Workload, rows: list[Row], say: Callable[[str], None]) -> None:
-    """Name the implementations whose numbers are not tinygen's."""
-    for row in rows:
-        difference = row["difference"]
-        if difference is not None and not difference <= TOLERANCE:  # nor is NaN
-            say(f"{row['implementation']} computes another {workload.name}: its numbers differ by {difference:.2%}")
+    """Name the implementations whose numbers are not tinygen's, or say how well those of all agree."""
+    found = {row["implementation"]: row["difference"] for row in rows if row["difference"] is not None}
+    found.pop("tinygen", None)
+    far = {name: value for name, value in found.items() if not value <= TOLERANCE}  # nor is NaN
+    for name, value in far.items():
+        say(f"{name} computes another {workload.name}: its numbers differ by {value:.2%}")
+    if found and not far:
+        say(f"{workload.name}: the losses of {', '.join(found)} are tinygen's within {max(found.values()):.1e}")
 
 
 def summarise(
@@ -137,8 +149,10 @@ def summarise(
                 "ratio_min": min(ratios, default=None),
                 "ratio_max": max(ratios, default=None),
                 "difference": difference(numbers.get(name), numbers.get("tinygen")),
-                "flop_limit_share": workload.flops / median / limit if workload.flops and limit == limit else None,
-                "peak_mb": peak if (peak := checks.get(name, {}).get("peak_mb", math.nan)) == peak else None,
+                "flop_limit_share": None
+                if not workload.flops or math.isnan(limit)
+                else workload.flops / median / limit,
+                "peak_mb": checks.get(name, {}).get("peak_mb"),
                 "batch": workload.batch,
                 "threads": threads(),
             }

@@ -6,10 +6,10 @@ the group's ``workloads``; answers with one line of JSON each. After ``check N``
 
 import importlib
 import json
+import math
 import statistics
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ STEADY = 3
 
 
 def memory(field: str) -> float:
-    """``VmRSS`` or ``VmHWM`` (its peak) of this process in MB; NaN where the system does not tell."""
+    """``VmRSS``, ``RssFile`` or ``VmHWM`` (the peak) of this process in MB; NaN where the system does not tell."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(float(line.split()[1]) / 1024 for line in lines if line.startswith(field))
@@ -32,10 +32,24 @@ def memory(field: str) -> float:
         return float("nan")
 
 
-def forget_peak() -> None:
-    """Let the peak start again from what is in use now, where the system can."""
-    with suppress(OSError):
+def forget_peak() -> bool:
+    """Let the peak start again from what is in use now; whether the system can."""
+    try:
         Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def warm_up(implementation: str) -> None:
+    """Load a library's own code: that of a small product and, of `torch.compile`, its compiler."""
+    small = matmul(8)
+    small.prepare.get(implementation, small.prepare["torch"])()()  # variants of torch have the same code
+    if implementation == "torch-compile":
+        import torch
+
+        x = torch.ones(8, requires_grad=True)
+        torch.compile(lambda x: x.exp().sum())(x).backward()
 
 
 def measure(call: Call) -> dict[str, Any]:
@@ -52,17 +66,22 @@ def measure(call: Call) -> dict[str, Any]:
 def check(workload: Workload, implementation: str) -> dict[str, Any]:
     """Peak memory, and the numbers by which implementations are compared.
 
-    Memory counts from what is in use when the data are there and a small product has loaded the library's own code.
-    Another process should have compiled what is needed, where that can be kept.
+    ``peak_mb`` is the most memory that the first calls use beyond what is there before: the library's code, the data,
+    the weights and Adam's averages. Gradients count, and so does the code that is compiled for the call, which another
+    process should have compiled before, where that can be kept. Pages of files, the libraries', that are mapped in
+    meanwhile do not count. None if the system does not tell.
     """
-    small = matmul(8)
-    small.prepare.get(implementation, small.prepare["torch"])()()  # variants of torch have the same code
+    warm_up(implementation)
     call = workload.prepare[implementation]()
-    before = memory("VmRSS")
-    forget_peak()
+    before, files = memory("VmRSS"), memory("RssFile")
+    told = forget_peak()
     for _ in range(STEADY):
         call()
-    return {"peak_mb": memory("VmHWM") - before, "numbers": workload.checks[implementation]()}
+    peak = memory("VmHWM") - before - (memory("RssFile") - files)
+    return {
+        "peak_mb": peak if told and not math.isnan(peak) else None,
+        "numbers": workload.checks[implementation](),
+    }
 
 
 def main(group: str, implementation: str, options: str) -> None:
