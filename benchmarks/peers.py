@@ -1,4 +1,4 @@
-"""A kernel beside its reference in NumPy and the same function of PyTorch and JAX."""
+"""A kernel beside its naive reference in NumPy and the same function of PyTorch and JAX."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -41,9 +41,9 @@ def test_every_kernel_is_measured_under_a_name_of_its_own():
 
 @pytest.mark.parametrize("name", KINDS)
 def test_reference_and_kernel_take_the_same_arguments(name):
-    calls = [small(name).prepare[implementation]() for implementation in ("tinygen", "numpy")]
-    for a, b in zip(*(flat(call()) for call in calls), strict=True):
-        assert (a is b is None) or np.shape(a) == np.shape(b)
+    call, naive = [small(name).prepare[implementation]() for implementation in ("tinygen", "numpy")]
+    for a, b in zip(flat(call()), flat(naive()), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("library", ["torch", "jax"])
