@@ -44,7 +44,7 @@ def _prepare_import(library: str) -> Call:
 
 def _prepare_step(implementation: str, step: str, warm: bool) -> Call:
     _require(_library(implementation))
-    return partial(_first_step if warm else _first_step_ever, implementation, step)
+    return partial(_warm_step if warm else _cold_step, implementation, step)
 
 
 def _library(implementation: str) -> str:
@@ -60,14 +60,14 @@ _folders: dict[tuple[str, str], TemporaryDirectory[str]] = {}
 """What the last cold process compiled, for each implementation and step; removed when this process ends."""
 
 
-def _first_step_ever(implementation: str, step: str) -> float:
+def _cold_step(implementation: str, step: str) -> float:
     _folders[implementation, step] = TemporaryDirectory()
-    return _first_step(implementation, step)
+    return _warm_step(implementation, step)
 
 
-def _first_step(implementation: str, step: str) -> float:
+def _warm_step(implementation: str, step: str) -> float:
     if (implementation, step) not in _folders:
-        _first_step_ever(implementation, step)
+        _cold_step(implementation, step)
     folder = _folders[implementation, step].name
     arguments = ["-m", "benchmarks.start", implementation, step, str(time.time())]
     return _run(arguments, caches(folder) | {"NUMBA_CACHE_DIR": folder})
