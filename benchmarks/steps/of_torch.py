@@ -215,7 +215,7 @@ class CausalConv(nn.Conv1d):
 
 
 class WaveNet(nn.Module):
-    """The cross-entropy of the next level, channels last: layers of `Conv1d` take a tenth longer, compiled or not."""
+    """The cross-entropy of the next level, channels last: `Conv1d` takes a sixth longer, or more, compiled or not."""
 
     def __init__(self) -> None:
         super().__init__()
