@@ -18,7 +18,8 @@ from benchmarks.steps import left_out
 from benchmarks.workload import Workload
 
 GROUPS = ("start", "kernels", "steps")
-PEERS = {"numpy": ["numpy"], "torch": ["torch", "torch-channels-first", "torch-compile"], "jax": ["jax"]}
+EAGER = ["torch", "torch-channels-first"]
+PEERS = {"numpy": ["numpy"], "torch": [*EAGER, "torch-compile"], "torch-eager": EAGER, "jax": ["jax"]}
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
@@ -106,6 +107,11 @@ def parse(words: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[
     return arguments, found
 
 
+def implementations(peers: list[str]) -> list[str]:
+    """Tinygen and all that belongs to the peers, each once."""
+    return list(dict.fromkeys(["tinygen", *(name for peer in peers for name in PEERS[peer])]))
+
+
 def parts(arguments: argparse.Namespace) -> Iterator[Part]:
     """All groups and batches."""
     for group in arguments.groups:
@@ -119,7 +125,7 @@ def parts(arguments: argparse.Namespace) -> Iterator[Part]:
 
 def measured(arguments: argparse.Namespace, found: list[Part]) -> Iterator[Row]:
     """The rows of all parts and numbers of threads."""
-    names = ["tinygen", *(name for peer in arguments.peers for name in PEERS[peer])]
+    names = implementations(arguments.peers)
 
     def say(text: str) -> None:
         print(text, file=sys.stderr)

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from benchmarks.__main__ import CORES, GROUPS, as_json, parse
+from benchmarks.__main__ import CORES, GROUPS, as_json, implementations, parse
 
 
 def test_without_arguments_all_groups_are_measured():
@@ -40,6 +40,10 @@ def test_what_cannot_be_done_is_refused(words, complaint, capsys):
     with pytest.raises(SystemExit):
         parse(words)
     assert complaint in capsys.readouterr().err
+
+
+def test_peers_that_share_implementations_bring_each_once():
+    assert implementations(["torch-eager", "torch"]) == ["tinygen", "torch", "torch-channels-first", "torch-compile"]
 
 
 def test_json_has_null_for_what_is_not_finite():
