@@ -99,12 +99,12 @@ broadcast_to.vjp(x=lambda g: g)
 
 
 @primitive(
-    domain=Examples({"arrays": Sequence(Real("n m")), "axis": Choice(0, 1, -1)}),
+    domain=Examples({"arrays": Sequence(Real("n m")), "axis": Choice(0, 1, -1, None)}),
     numpy=(np.concatenate, np.concat),
     noted=True,
 )
 def concatenate(arrays, axis=0):
-    """Arrays joined along an existing axis."""
+    """Arrays joined along an existing axis; flattened first if it is None."""
     try:
         return computed(np.concatenate, arrays, axis=axis)
     except ValueError:
@@ -113,8 +113,9 @@ def concatenate(arrays, axis=0):
 
 
 def _split_back(g, arrays, axis):
-    ends = np.cumsum([a.shape[axis] for a in arrays])
-    return split(g, [int(e) for e in ends[:-1]], axis)
+    ends = np.cumsum([a.size if axis is None else a.shape[axis] for a in arrays])
+    parts = split(g, [int(e) for e in ends[:-1]], axis or 0)
+    return parts if axis is not None else [reshape(part, a.shape) for part, a in zip(parts, arrays, strict=True)]
 
 
 concatenate.vjp(arrays=_split_back)
