@@ -17,7 +17,7 @@ from benchmarks.plot import draw_steps
 from benchmarks.steps import left_out
 from benchmarks.workload import Workload
 
-GROUPS = ("start", "kernels", "steps")
+GROUPS = ("start", "kernels", "steps", "sampling")
 EAGER = ["torch", "torch-channels-first"]
 PEERS = {"numpy": ["numpy"], "torch": [*EAGER, "torch-compile"], "torch-eager": EAGER, "jax": ["jax"]}
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []

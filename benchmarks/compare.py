@@ -103,7 +103,7 @@ def compare(
                 with closing(start(name, **({} if name == "tinygen" else OWN_MALLOC))) as worker:
                     checks[name] = worker.ask(f"check {number}")
                 if "missing" in checks[name]:
-                    say(f"{name} has no losses and no peak memory: {checks[name]['missing']}")
+                    say(f"{name} has no numbers and no peak memory: {checks[name]['missing']}")
             rows = summarise(workload, answers, limit, checks)
             if math.isnan(limit):
                 limit = workload.flops / min(row["ms_min"] for row in rows)
@@ -120,7 +120,7 @@ def tell_differences(workload: Workload, rows: list[Row], say: Callable[[str], N
     for name, value in far.items():
         say(f"{name} computes another {workload.name}: its numbers differ by {value:.2%}")
     if found and not far:
-        say(f"{workload.name}: the losses of {', '.join(found)} are tinygen's within {max(found.values()):.1e}")
+        say(f"{workload.name}: the numbers of {', '.join(found)} are tinygen's within {max(found.values()):.1e}")
 
 
 def summarise(

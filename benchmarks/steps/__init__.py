@@ -35,25 +35,30 @@ def workloads(batch: int | None = None) -> list[Workload]:
 
 
 def step(name: str, problem: Problem, batch: int | None) -> Workload:
-    """One step in every framework; `torch.compile` has images with channels last only."""
+    """One step in every framework."""
     n = batch or problem.batch
-    variants: dict[str, tuple[str, dict[str, bool]]] = {
-        "tinygen": ("of_tinygen", {}),
-        "torch": ("of_torch", {}),
-        "torch-compile": ("of_torch", {"compiled": True}),
-        "jax": ("of_jax", {}),
-    }
-    if problem.layout_matters:
-        variants["torch-channels-first"] = ("of_torch", {"channels_last": False})
     return Workload(
         name if n == problem.batch else f"{name} batch {n}",
         n * problem.flops,
-        {key: _late(module, "prepare", name, n, **options) for key, (module, options) in variants.items()},
-        {key: _late(module, "losses", name, n, CHECKED, **options) for key, (module, options) in variants.items()},
+        variants("steps", problem.layout_matters, "prepare", name, n),
+        variants("steps", problem.layout_matters, "losses", name, n, CHECKED),
         batch=n,
     )
 
 
-def _late(module: str, function: str, *args: Any, **options: Any) -> Callable[[], Any]:
+def variants(group: str, layout_matters: bool, function: str, *args: Any) -> dict[str, Callable[[], Any]]:
+    """A call of the function in each implementation's file; `torch.compile` has images with channels last only."""
+    found = {
+        "tinygen": _late(group, "of_tinygen", function, *args),
+        "torch": _late(group, "of_torch", function, *args),
+        "torch-compile": _late(group, "of_torch", function, *args, compiled=True),
+        "jax": _late(group, "of_jax", function, *args),
+    }
+    if layout_matters:
+        found["torch-channels-first"] = _late(group, "of_torch", function, *args, channels_last=False)
+    return found
+
+
+def _late(group: str, module: str, function: str, *args: Any, **options: Any) -> Callable[[], Any]:
     """A call of a framework's file, which is imported only then."""
-    return lambda: getattr(importlib.import_module(f"benchmarks.steps.{module}"), function)(*args, **options)
+    return lambda: getattr(importlib.import_module(f"benchmarks.{group}.{module}"), function)(*args, **options)

@@ -66,7 +66,6 @@ def ddpm(network: Callable[..., Any], steps: int, features: int, *shape: int) ->
     """The mean squared error of a network that predicts ε."""
     alpha_bar = NoiseSchedule.linear(steps).alpha_bar
     signal, spread = np.sqrt(alpha_bar).astype(np.float32), np.sqrt(1 - alpha_bar).astype(np.float32)
-    frequencies = (100 * np.exp(-math.log(1000) * np.arange(features // 2) / (features // 2))).astype(np.float32)
 
     def noise(key: Any, n: int) -> Noise:
         for_t, for_eps = jax.random.split(key)
@@ -75,11 +74,16 @@ def ddpm(network: Callable[..., Any], steps: int, features: int, *shape: int) ->
     def loss(p: Weights, x0: Any, t: Any, eps: Any) -> Any:
         each = (-1,) + (1,) * len(shape)
         x = jnp.asarray(signal)[t].reshape(each) * x0 + jnp.asarray(spread)[t].reshape(each) * eps
-        angle = (t / steps)[:, None] * frequencies
-        predicted = network(p["network"], x, jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], 1))
+        predicted = network(p["network"], x, time_features(t / steps, features))
         return jnp.mean(jnp.square(predicted - eps))
 
     return Model(loss, noise)
+
+
+def time_features(time: Any, width: int) -> Any:
+    frequencies = (100 * np.exp(-math.log(1000) * np.arange(width // 2) / (width // 2))).astype(np.float32)
+    angle = time[:, None] * frequencies
+    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], 1)
 
 
 def time_mlp(p: Weights, x: Any, time: Any) -> Any:
@@ -175,16 +179,20 @@ def unet(p: Weights, x: Any, features: Any) -> Any:
     return conv2d(p["last"], jax.nn.silu(group_norm(p["norm"], h)))
 
 
-def wavenet_loss(p: Weights, levels: Any) -> Any:
-    """The cross-entropy of the next level."""
-    h, skipped = linear(p["first"], levels[:, :-1, None] / 127.5 - 1), []
-    layers = zip(DILATIONS, p["gates"], [*p["residuals"], None], p["skips"], strict=True)
-    for dilation, gate, residual, skip in layers:
-        a, b = jnp.split(causal_conv1d(gate, h, dilation), 2, 2)
+def wavenet_logits(p: Weights, levels: Any, convolve: Callable[[int, Weights, Any], Any]) -> Any:
+    """Those of the next level; ``convolve`` has a layer's number, the weights of its gate, and what it sees."""
+    h, skipped = linear(p["first"], levels[..., None] / 127.5 - 1), []
+    for layer, (gate, residual, skip) in enumerate(zip(p["gates"], [*p["residuals"], None], p["skips"], strict=True)):
+        a, b = jnp.split(convolve(layer, gate, h), 2, -1)
         gated = jnp.tanh(a) * jax.nn.sigmoid(b)
         h = h + linear(residual, gated) if residual else h
         skipped.append(linear(skip, gated))
-    logits = mlp(p["head"], jax.nn.relu(sum(skipped)))
+    return mlp(p["head"], jax.nn.relu(sum(skipped)))
+
+
+def wavenet_loss(p: Weights, levels: Any) -> Any:
+    """The cross-entropy of the next level."""
+    logits = wavenet_logits(p, levels[:, :-1], lambda layer, gate, h: causal_conv1d(gate, h, DILATIONS[layer]))
     return optax.softmax_cross_entropy_with_integer_labels(logits, levels[:, 1:]).mean()
 
 

@@ -44,14 +44,17 @@ class DDPM(nn.Module):
         frequencies = 100 * torch.exp(-math.log(1000) * torch.arange(features // 2) / (features // 2))
         self.register_buffer("frequencies", frequencies, persistent=False)
 
+    def features(self, t: Tensor) -> Tensor:
+        angle = (t / self.steps)[:, None] * self.frequencies
+        return torch.cat([angle.sin(), angle.cos()], 1)
+
     def noise(self, n: int) -> tuple[Tensor, ...]:
         return torch.randint(1, self.steps + 1, (n,)), torch.randn(n, *self.shape)
 
     def forward(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         each = (-1,) + (1,) * (x0.ndim - 1)
         x = self.signal[t].view(each) * x0 + self.spread[t].view(each) * eps
-        angle = (t / self.steps)[:, None] * self.frequencies
-        return F.mse_loss(self.network(x, torch.cat([angle.sin(), angle.cos()], 1)), eps)
+        return F.mse_loss(self.network(x, self.features(t)), eps)
 
 
 class TimeMLP(nn.Module):
@@ -93,6 +96,13 @@ class RealNVP(nn.Module):
             a, b = b * torch.exp(s) + t, a  # transformed, and reversed
             log_det = log_det + s
         return (0.5 * (a * a + b * b) + math.log(2 * math.pi) - log_det).mean()
+
+    def inverse(self, z: Tensor) -> Tensor:
+        b, a = z.split(1, dim=1)
+        for conditioner in reversed(self.conditioners):
+            r, t = conditioner(a).split(1, dim=1)
+            b, a = a, (b - t) * torch.exp(-3 * torch.tanh(r / 3))
+        return torch.cat([b, a], 1)
 
 
 class VAE(nn.Module):
@@ -208,10 +218,12 @@ class CausalConv(nn.Conv1d):
     def __init__(self, dilation: int) -> None:
         super().__init__(32, 64, 2, dilation=dilation)
 
+    def product(self) -> Tensor:
+        return self.weight.permute(0, 2, 1).reshape(64, 64)
+
     def forward(self, x: Tensor) -> Tensor:
         (shift,) = self.dilation
-        both = torch.cat([F.pad(x, (0, 0, shift, 0))[:, :-shift], x], -1)
-        return F.linear(both, self.weight.permute(0, 2, 1).reshape(64, 64), self.bias)
+        return F.linear(torch.cat([F.pad(x, (0, 0, shift, 0))[:, :-shift], x], -1), self.product(), self.bias)
 
 
 class WaveNet(nn.Module):
@@ -229,13 +241,17 @@ class WaveNet(nn.Module):
         return ()
 
     def forward(self, levels: Tensor) -> Tensor:
-        h, skipped = self.first(levels[:, :-1, None] / 127.5 - 1), []
-        for gate, residual, skip in zip(self.gates, [*self.residuals, None], self.skips, strict=True):
-            a, b = gate(h).chunk(2, -1)
+        logits = self.logits(levels[:, :-1], lambda layer, h: self.gates[layer](h))
+        return F.cross_entropy(logits.flatten(0, 1), levels[:, 1:].flatten())
+
+    def logits(self, levels: Tensor, convolve: Callable[[int, Tensor], Tensor]) -> Tensor:
+        h, skipped = self.first(levels[..., None] / 127.5 - 1), []
+        for layer, (residual, skip) in enumerate(zip([*self.residuals, None], self.skips, strict=True)):
+            a, b = convolve(layer, h).chunk(2, -1)
             gated = torch.tanh(a) * torch.sigmoid(b)
             h = h + residual(gated) if residual else h
             skipped.append(skip(gated))
-        return F.cross_entropy(self.head(F.relu(sum(skipped))).flatten(0, 1), levels[:, 1:].flatten())
+        return self.head(F.relu(sum(skipped)))
 
 
 MODELS: dict[str, Callable[[], Any]] = {

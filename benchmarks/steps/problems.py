@@ -50,64 +50,70 @@ def conv(size: int, kernel: int, c_in: int, c_out: int) -> int:
 
 def _gan_flops() -> float:
     """G forward and backward once; D forward and backward on real and generated images, and once more for G."""
-    generator = [64 * 3136, conv(14, 3, 64, 32), conv(28, 3, 32, 16), conv(28, 3, 16, 1)]
     discriminator = [conv(14, 3, 1, 32), conv(7, 3, 32, 64), 3136]
     through_discriminator = 2.0 * 2 * sum(discriminator)  # its weights need no gradient there
-    return training(generator) + 2 * training(discriminator) + through_discriminator
+    return training(GENERATOR_LAYERS) + 2 * training(discriminator) + through_discriminator
 
 
-def _unet_layers() -> list[int]:
+def unet_layers(time: list[int]) -> list[int]:
+    """The multiplications of each layer for one image; ``time`` are those of its time, none if all have the same."""
+    embedding = 128 if time else 0
+
     def block(size: int, c_in: int, c_out: int) -> list[int]:
         skip = [conv(size, 1, c_in, c_out)] if c_in != c_out else []
-        return [conv(size, 3, c_in, c_out), 128 * c_out, conv(size, 3, c_out, c_out), *skip]
+        return [conv(size, 3, c_in, c_out), embedding * c_out, conv(size, 3, c_out, c_out), *skip]
 
     down = [*block(28, 32, 32), conv(14, 3, 32, 32), *block(14, 32, 64), conv(7, 3, 64, 64)]
     up = [*block(14, 128, 64), *block(28, 96, 32)]
-    time = mlp(32, 128, 128)
     return [conv(28, 3, 1, 32), *time, *down, *block(7, 64, 64), *up, conv(28, 3, 32, 1)]
 
 
-def _normal(rng: Rng, *shape: int) -> Array:
+def normal(rng: Rng, *shape: int) -> Array:
+    """As `tinygen.models` draw them."""
     return rng.standard_normal(shape, dtype=np.float32)
 
 
 def _diffusion_noise(steps: int, *shape: int) -> Callable[[Rng, int], tuple[Array, ...]]:
     """A time from 1 to ``steps`` for each example, and ε."""
-    return lambda rng, n: (rng.integers(1, steps, n, endpoint=True), _normal(rng, n, *shape))
+    return lambda rng, n: (rng.integers(1, steps, n, endpoint=True), normal(rng, n, *shape))
 
 
 DDPM2D_STEPS, UNET28_STEPS = 100, 400
 FEATURES, UNET_FEATURES = 128, 32
+SILENCE = 128
+"""The level of no sound, with which what is generated begins."""
+
 DILATIONS = [2**i for i in range(10)]
 GATES, RESIDUALS, SKIPS = 10 * [2 * 32 * 64], 9 * [32 * 32], 10 * [32 * 32]
+GENERATOR_LAYERS = [64 * 3136, conv(14, 3, 64, 32), conv(28, 3, 32, 16), conv(28, 3, 16, 1)]
 WAVENET_LAYERS = [32, *mlp(32, 32, 256), *GATES, *RESIDUALS, *SKIPS]
 
 PROBLEMS = {
     "ddpm2d": Problem(
         256,
-        lambda rng, n: _normal(rng, n, 2),
+        lambda rng, n: normal(rng, n, 2),
         _diffusion_noise(DDPM2D_STEPS, 2),
         training(mlp(2 + FEATURES, 128, 128, 128, 2)),
     ),
-    "realnvp2d": Problem(256, lambda rng, n: _normal(rng, n, 2), lambda rng, n: (), training(8 * mlp(1, 64, 64, 2))),
+    "realnvp2d": Problem(256, lambda rng, n: normal(rng, n, 2), lambda rng, n: (), training(8 * mlp(1, 64, 64, 2))),
     "vae784": Problem(
         128,
         lambda rng, n: rng.integers(2, size=(n, 784)).astype(np.float32),
-        lambda rng, n: (_normal(rng, n, 20),),
+        lambda rng, n: (normal(rng, n, 20),),
         training([*mlp(784, 400, 40), *mlp(20, 400, 784)]),
     ),
     "gan28": Problem(
         64,
         lambda rng, n: rng.uniform(-1, 1, (n, 28, 28, 1)).astype(np.float32),
-        lambda rng, n: (_normal(rng, n, 64),),
+        lambda rng, n: (normal(rng, n, 64),),
         _gan_flops(),
         layout_matters=True,
     ),
     "unet28": Problem(
         64,
-        lambda rng, n: _normal(rng, n, 28, 28, 1),
+        lambda rng, n: normal(rng, n, 28, 28, 1),
         _diffusion_noise(UNET28_STEPS, 28, 28, 1),
-        training(_unet_layers()),
+        training(unet_layers(mlp(32, 128, 128))),
         layout_matters=True,
     ),
     "wavenet": Problem(

@@ -26,7 +26,7 @@ def test_only_chooses_beside_the_first_which_measures_the_limit():
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["speed"], "'speed' is none of start, kernels, steps"),
+        (["speed"], "'speed' is none of start, kernels, steps, sampling"),
         (["--peers", "torch,tf"], "'tf' is none of"),
         (["kernels", "--batch", "2"], "needs the group `steps`"),
         (["kernels", "--plot", "steps.svg"], "needs the group `steps`"),

@@ -57,7 +57,7 @@ def test_agreement_is_told():
     said = []
     rows = [{"implementation": name, "difference": d} for name, d in [("tinygen", 0.0), ("a", 2e-5), ("b", None)]]
     tell_differences(Workload("step", 0.0, {}), rows, said.append)
-    assert said == ["step: the losses of a are tinygen's within 2.0e-05"]
+    assert said == ["step: the numbers of a are tinygen's within 2.0e-05"]
 
 
 def test_a_worker_that_died_is_missing():
