@@ -164,10 +164,12 @@ def test_the_network_depends_on_time_and_not_on_its_neighbours(which: int, seed:
     with tg.no_grad():
         y = network(x, t).data
         alone = network(x[3:5], t[3:5]).data
+        at_one_time = network(x[:2], t[[3, 3]]).data
     assert y.shape == x.shape
     assert y.dtype == np.float32
     assert np.abs(np.diff(y.reshape(40, -1), axis=0)).max(axis=1).min() > 1e-4
     np.testing.assert_allclose(y[3:5], alone, atol=1e-4 * np.abs(y).max())
+    np.testing.assert_allclose(np.stack([y[3], y[3]]), at_one_time, atol=1e-4 * np.abs(y).max())
 
 
 @few

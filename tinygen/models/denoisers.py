@@ -21,6 +21,14 @@ def time_features(time: Any, width: int) -> Any:
     return tg.concatenate([tg.sin(angle), tg.cos(angle)], 1)
 
 
+def shared(time: Any) -> Any:
+    """One time ``(1,)`` where all of an array ``(N,)`` are equal, as in sampling: what follows from it broadcasts.
+
+    Nothing is chosen by the values of a Tensor, whose operations may be recorded to be replayed for others.
+    """
+    return time[:1] if isinstance(time, np.ndarray) and np.all(time == time[:1]) else time
+
+
 class TimeMLP(nn.Module):
     """A multilayer perceptron with SiLU on points ``(N, D)``; features of their times ``(N,)`` enter its first layer.
 
@@ -38,7 +46,7 @@ class TimeMLP(nn.Module):
         self.last = nn.Linear(width, size, rng, init=zeros)
 
     def forward(self, x: Any, time: Array) -> Tensor:
-        h = tg.silu(self.enter(x) + self.time(time_features(time.astype(x.dtype), self.features)))
+        h = tg.silu(self.enter(x) + self.time(time_features(shared(time).astype(x.dtype), self.features)))
         for layer in self.hidden:
             h = layer(h)
         return self.last(h)
@@ -57,7 +65,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         h = self.conv_in(self.norm_in(x))
-        h = h + tg.reshape(self.time(time), (len(x), 1, 1, -1))
+        h = h + tg.reshape(self.time(time), (len(time), 1, 1, -1))
         h = self.conv_out(self.norm_out(h))
         return h + (x if self.skip is None else self.skip(x))
 
@@ -115,7 +123,7 @@ class UNet(nn.Module):
             raise ShapeError(
                 f"UNet: x must be (N,H,W,C) with H and W divisible by {self.factor}, got {x.shape}; pad the images"
             )
-        t = self.time(time_features(time.astype(x.dtype), self.features))
+        t = self.time(time_features(shared(time).astype(x.dtype), self.features))
         h = self.first(space_to_channels(x, self.patch))
         skips = []
         for block, halve in zip(self.down, self.halve, strict=True):
