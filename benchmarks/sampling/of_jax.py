@@ -77,7 +77,7 @@ def wavenet(p: Weights, uniform: Any) -> Any:
             return jnp.concatenate([queues[layer][place], h], 1) @ gate["weight"].reshape(64, 64) + gate["bias"]
 
         total = jnp.cumsum(jax.nn.softmax(wavenet_logits(p, level, convolve)), 1)
-        level = jnp.minimum(jax.vmap(jnp.searchsorted)(total, u), 255)
+        level = jax.vmap(jnp.searchsorted)(total[:, :-1], u).astype(jnp.int32)
         return (level, kept), level
 
     state = jnp.full(n, SILENCE, jnp.int32), [jnp.zeros((d, n, 32)) for d in DILATIONS]

@@ -124,16 +124,17 @@ class WaveNet(nn.Module):
         """
         dilations = np.array(DILATIONS)
         first = np.cumsum(dilations) - dilations  # place of each layer's queue
+        places = first + np.arange(length)[:, None] % dilations
+        scaled = (np.arange(256, dtype=np.float32)[:, None] / 127.5 - 1).astype(np.float32)
         queues = np.zeros((sum(DILATIONS), n, 32), np.float32)
-        levels, level = np.empty((n, length), np.int64), np.full(n, SILENCE)
+        level, levels = np.full(n, SILENCE), []
         with evaluation(self):
-            for t, uniform in enumerate(rng.random((length, n), np.float32)):
-                now = first + t % dilations
-                p, seen = self._step((level[:, None] / 127.5 - 1).astype(np.float32), queues[now])
-                queues[now] = seen.data
-                level = np.minimum(np.sum(np.cumsum(p.data, 1) < uniform[:, None], 1), 255)  # where the sum passes it
-                levels[:, t] = level
-        return levels
+            for place, uniform in zip(places, rng.random((length, n, 1), np.float32), strict=True):
+                p, seen = self._step(scaled[level], queues[place])
+                queues[place] = seen.data
+                level = (np.cumsum(p.data, 1)[:, :-1] < uniform).sum(1)  # where the sum passes it
+                levels.append(level)
+        return np.stack(levels, 1)
 
 
 MODELS = {

@@ -4,7 +4,7 @@ import pytest
 from kernels import affine as compiled
 from kernels import reference
 
-SHAPES = [(25, 1100, 33), (64, 32, 128), (200, 1, 64), (70, 64, 2), (1, 40, 40)]
+SHAPES = [(25, 1100, 33), (3, 30, 20), (64, 32, 128), (200, 1, 64), (70, 64, 2), (1, 40, 40)]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
