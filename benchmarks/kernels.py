@@ -243,14 +243,14 @@ def logits(m: int, c: int) -> list[Workload]:
     return [*both, *_both("cross_entropy", shapes, make_cross_entropy)]
 
 
-def sum_rows(m: int, c: int) -> Workload:
-    """The sum over all axes but the last, as the gradient of a bias."""
+def sum_rows(n: int, m: int, c: int) -> Workload:
+    """The sum over positions, as the gradient of a bias or, for n > 1, of one for each image."""
 
     def make() -> Case:
-        x = _normal(m, c)
-        return Case((x,), (x,), lambda torch, x: x.sum(0), lambda jax, x: x.sum(0))
+        x = _normal(n, m, c)
+        return Case((x,), (x,), lambda torch, x: x.sum(1), lambda jax, x: x.sum(1))
 
-    return workload("sum_rows", f"{m}x{c}", make)
+    return workload("sum_rows", f"{n}x{m}x{c}", make)
 
 
 def adam(size: int) -> Workload:
@@ -373,4 +373,10 @@ def workloads() -> list[Workload]:
         layer_norm(8192, 64),
         logits(8192, 256),
     ]
-    return [matmul(1024), *(each for group in groups for each in group), sum_rows(50176, 32), adam(1_500_000)]
+    return [
+        matmul(1024),
+        *(each for group in groups for each in group),
+        sum_rows(1, 50176, 32),
+        sum_rows(64, 784, 32),
+        adam(1_500_000),
+    ]

@@ -23,12 +23,17 @@ def sum_rows(x: Array) -> Array:
     Raises
     ------
     TypeError : x is not an array of float32 or float64
-    ValueError : x is not (M, C)
+    ValueError : x is not (N, M, C)
     """
-    x = check("sum_rows", "x", x, "M,C")
-    parts = np.empty((max(1, len(x) // PART), x.shape[1]), x.dtype)
-    run(_sum_parts, len(x) * max(3.0, 0.1 * x.shape[1]), parts, x)
-    return add_parts(parts)
+    x = check("sum_rows", "x", x, "N,M,C")
+    n, m, c = x.shape
+    parts = max(1, m // PART)
+    rows = x.reshape(n * m, c)
+    for count in (n * parts, n) if parts > 1 else (n,):
+        sums = np.empty((count, c), x.dtype)
+        run(_sum_parts, len(rows) * max(3.0, 0.1 * c), sums, rows)
+        rows = sums
+    return rows
 
 
 def add_parts(parts: Array) -> Array:
@@ -57,6 +62,7 @@ def add_up(total: Array, rows: Array, first: int, last: int, left: int) -> None:
 
 @jit()
 def _sum_parts(worker: int, workers: int, parts: Array, x: Array) -> None:
+    """Sum equal parts of the rows, each to a row of ``parts``."""
     first, last = share(worker, workers, len(parts))
     for part in range(first, last):
         top, bottom = share(part, len(parts), len(x))

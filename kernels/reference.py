@@ -322,8 +322,8 @@ def cross_entropy_grad(g: Array, x: Array, labels: Labels, top: Array, log_sum: 
 
 
 def sum_rows(x: Array) -> Array:
-    """Sum of x ``(M, C)`` over its first axis."""
-    return x.sum(axis=0)
+    """Sum of x ``(N, M, C)`` over its second axis."""
+    return x.sum(axis=1)
 
 
 def _blocks(x: Array, size: Pair) -> Array:

@@ -24,7 +24,7 @@ def small(name):
         *kernels.layer_norm(5, 7),
         *kernels.logits(5, 7),
         *kernels.gated_tanh(5, 3),
-        kernels.sum_rows(7, 5),
+        kernels.sum_rows(2, 7, 5),
         kernels.adam(9),
     ]
     return next(workload for workload in workloads if workload.name.split()[0] == name)

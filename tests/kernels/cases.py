@@ -375,7 +375,9 @@ CASES = {
     "cross_entropy": replace(logits, arguments=cross_entropy, scale=cross_entropy_scale),
     "cross_entropy_grad": replace(logits, arguments=cross_entropy_grad, scale=cross_entropy_grad_scale),
     "sum_rows": Case(
-        lambda normal, *shape: (normal(*shape),), st.tuples(sides(reduction.FEW), sides(8)), ((1601, 40),)
+        lambda normal, *shape: (normal(*shape),),
+        st.tuples(st.integers(0, 3), sides(reduction.FEW), sides(8)),
+        ((1, 1601, 40), (3, 1601, 40)),
     ),
     "sum_pool2d": Case(pooled, bands, many_bands),
     "upsample2d": Case(upsample2d, bands, many_bands, roundings=0),

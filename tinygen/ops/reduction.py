@@ -39,17 +39,19 @@ def _spread(reduced, shape, axis):
 def sum(x, axis=None, keepdims=False):
     """Sum over axes."""
     x = np.asarray(x)
-    axes = (axis,) if isinstance(axis, int) else axis
+    axes = () if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    first, last = x.ndim - 1 - len(axes), x.ndim - 1
     if (
-        x.ndim > 1
-        and axes == tuple(range(x.ndim - 1))
+        0 <= first < last
+        and axes == tuple(range(first, last))
         and x.shape[-1] > 1
         and x.size
         and x.dtype in (np.float32, np.float64)
     ):
-        # This is how the gradient of a bias is summed, and NumPy takes one core for it.
-        total = kernels.sum_rows(contiguous(x).reshape(-1, x.shape[-1]))
-        return total.reshape((1,) * (x.ndim - 1) + total.shape) if keepdims else total
+        # This is how the gradient of a bias is summed, or of one for each image, and NumPy takes one core for it.
+        kept, summed, c = x.shape[:first], x.shape[first:last], x.shape[last]
+        total = kernels.sum_rows(contiguous(x).reshape(math.prod(kept), math.prod(summed), c))
+        return total.reshape(*kept, *((1,) * len(summed) if keepdims else ()), c)
     return computed(np.add.reduce, x, axis=axis, keepdims=keepdims)  # `np.sum` takes a microsecond more
 
 
