@@ -237,10 +237,20 @@ def logits(m: int, c: int) -> list[Workload]:
         args = (g, x, labels, *reference.cross_entropy(x, labels)[1:]) if gradient else (x, labels)
         return Case(args, (x,), in_torch, in_jax, g if gradient else None)
 
+    def make_binary() -> Case:
+        x, targets = _normal(m, c), np.random.default_rng(0).random((m, c), np.float32)
+
+        def in_torch(torch: Any, x: Any) -> Any:
+            logits = torch.nn.functional.binary_cross_entropy_with_logits
+            return logits(x, torch.from_numpy(targets), reduction="none")
+
+        return Case((x, targets), (x,), in_torch, lambda jax, x: jax.nn.softplus(x) - targets * x)
+
     shapes = f"{m}x{c}"
     names = ("softmax", "log_softmax")
     both = [each for name in names for each in _both(name, shapes, partial(make, name))]
-    return [*both, *_both("cross_entropy", shapes, make_cross_entropy)]
+    binary = workload("binary_cross_entropy", shapes, make_binary)
+    return [*both, *_both("cross_entropy", shapes, make_cross_entropy), binary]
 
 
 def sum_rows(n: int, m: int, c: int) -> Workload:
@@ -253,14 +263,36 @@ def sum_rows(n: int, m: int, c: int) -> Workload:
     return workload("sum_rows", f"{n}x{m}x{c}", make)
 
 
+def sum_columns(m: int, c: int) -> Workload:
+    """The sum over the last axis, as of log-likelihoods."""
+
+    def make() -> Case:
+        x = _normal(m, c)
+        return Case((x,), (x,), lambda torch, x: x.sum(1), lambda jax, x: x.sum(1))
+
+    return workload("sum_columns", f"{m}x{c}", make)
+
+
+def norm(size: int) -> Workload:
+    """The Euclidean norm of all gradients."""
+
+    def make() -> Case:
+        x = _normal(size)
+        return Case((x,), (x,), lambda torch, x: x.norm(), lambda jax, x: jax.numpy.linalg.norm(x))
+
+    return workload("norm", f"{size} elements", make)
+
+
 def adam(size: int) -> Workload:
     """One update of a flat vector of parameters."""
 
     def update(module: Any) -> Call:
         p, g, m, v = _normal(size), _normal(size), np.zeros(size, np.float32), np.zeros(size, np.float32)
 
+        ends, steps, lr = np.array([size]), np.array([1]), np.array([1e-3], np.float32)
+
         def call() -> Array:
-            module.adam(p, g, m, v, 1, 1e-3, 0.9, 0.999, 1e-8)
+            module.adam(p, g, m, v, ends, steps, lr, 0.9, 0.999, 1e-8)
             return p
 
         return call
@@ -378,5 +410,8 @@ def workloads() -> list[Workload]:
         *(each for group in groups for each in group),
         sum_rows(1, 50176, 32),
         sum_rows(64, 784, 32),
+        sum_columns(128, 784),
+        sum_columns(50176, 32),
+        norm(1_500_000),
         adam(1_500_000),
     ]

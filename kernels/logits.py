@@ -1,4 +1,4 @@
-"""Softmax, its logarithm, and that at a label, over the last axis, with their gradients.
+"""Softmax, its logarithm, and that at a label, over the last axis, with their gradients; and the like for two classes.
 
 Every row is shifted by its maximum, so that no exponential overflows. Exponentials, being positive, are summed in their
 own dtype: the relative error is at most C units in the last place. Cotangents, which may cancel, are summed in float64.
@@ -8,10 +8,12 @@ import math
 
 import numpy as np
 
+from kernels.activation import BLOCK
 from kernels.arguments import Array, check
 from kernels.calls import contiguous
 from kernels.compilation import jit
-from kernels.elementary import exp, largest
+from kernels.elementary import FLAGS as ELEMENTWISE
+from kernels.elementary import exp, largest, log1p
 from kernels.reference import Labels
 from kernels.threads import run, share
 
@@ -111,6 +113,23 @@ def cross_entropy_grad(g: Array, x: Array, labels: Labels, top: Array, log_sum: 
     gx = np.empty_like(x)
     run(_cross_entropy_grad, x.size * 0.6, g, x, labels, top, log_sum, gx)
     return gx
+
+
+def binary_cross_entropy(x: Array, targets: Array) -> tuple[Array, Array]:
+    """`kernels.reference.binary_cross_entropy`, compiled: ``(y, slope)``.
+
+    Raises
+    ------
+    TypeError : arguments that are not arrays of one dtype, float32 or float64
+    ValueError : arguments that are not of one shape
+    """
+    x = check("binary_cross_entropy", "x", x)
+    targets = check("binary_cross_entropy", "targets", targets, dtype=x.dtype)
+    if targets.shape != x.shape:
+        raise ValueError(f"binary_cross_entropy: targets {targets.shape} must have the shape of x, {x.shape}")
+    y, slope = np.empty_like(x), np.empty_like(x)
+    run(_binary_cross_entropy, x.size * 0.7, *(a.reshape(-1) for a in (x, targets, y, slope)))
+    return y, slope
 
 
 def _labels(operation: str, labels: Labels, rows: int) -> Labels:
@@ -214,3 +233,17 @@ def _cross_entropy_grad(
             gx[m, c] = g[m] * exp((x[m, c] - top[m]) - log_sum[m])
         if 0 <= labels[m] < x.shape[1]:
             gx[m, labels[m]] -= g[m]
+
+
+@jit(fastmath=ELEMENTWISE)
+def _binary_cross_entropy(worker: int, workers: int, x: Array, targets: Array, y: Array, slope: Array) -> None:
+    first, last = share(worker, workers, -(-x.size // BLOCK))
+    part = slice(first * BLOCK, last * BLOCK)
+    x, targets, y, slope = x[part], targets[part], y[part], slope[part]
+    zero, one = x.dtype.type(0), x.dtype.type(1)
+    for i in range(x.size):
+        e = exp(-abs(x[i]))
+        less_likely = e / (one + e)
+        missed = targets[i] if x[i] < zero else one - targets[i]  # what the likelier class should have been less likely
+        y[i] = log1p(e) + abs(x[i]) * missed
+        slope[i] = less_likely - missed if x[i] < zero else missed - less_likely

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 from kernels.arguments import Array, check
+from kernels.calls import contiguous
 from kernels.compilation import jit
 from kernels.elementary import FLAGS
+from kernels.reference import Counts
 from kernels.threads import run, share
 
 BLOCK = 4096
@@ -19,8 +21,9 @@ def adam(
     g: Array,
     m: Array,
     v: Array,
-    step: int,
-    lr: float,
+    ends: Counts,
+    steps: Counts,
+    lr: Array,
     beta1: float,
     beta2: float,
     eps: float,
@@ -30,8 +33,9 @@ def adam(
 
     Raises
     ------
-    TypeError : arguments that are not arrays of one dtype, float32 or float64
-    ValueError : arrays that are not flat and of one length; p, m or v not contiguous or not writable; step < 1
+    TypeError : floating arrays are not all float32 or all float64; ends or steps are not int64
+    ValueError : p, g, m and v are not flat and of one length; p, m or v not contiguous or not writable; ends do not
+        divide them; steps are not as many, or negative; lr is not one
     """
     for name, array in (("p", p), ("m", m), ("v", v)):
         if check("adam", name, array, "P", p.dtype if isinstance(p, np.ndarray) else None) is not array:
@@ -41,15 +45,48 @@ def adam(
         raise ValueError(
             f"adam: p, g, m and v must be of one length but have {len(p)}, {len(g)}, {len(m)} and {len(v)}"
         )
-    if step < 1:
-        raise ValueError(f"adam: step={step} must count from 1")
-    run(_adam, p.size * 1.0, p, g, m, v, lr, beta1, beta2, 1 - beta1**step, 1 - beta2**step, eps, weight_decay)
+    for name, counts in (("ends", ends), ("steps", steps)):
+        if counts.dtype != np.int64 or counts.ndim != 1:
+            raise TypeError(f"adam: {name} must be a flat array of int64, not {counts.dtype} of shape {counts.shape}")
+    if len(steps) != len(ends) or ends[-1:].sum() != len(p) or (np.diff(ends, prepend=0) < 0).any():
+        raise ValueError(f"adam: ends must ascend to the length of p, {len(p)}, with a step for each: {ends}, {steps}")
+    if (steps < 0).any():
+        raise ValueError(f"adam: steps={steps} must count from 1, or be 0")
+    lr = check("adam", "lr", lr, "1", p.dtype)
+    if len(lr) != 1:
+        raise ValueError(f"adam: lr={lr} must be one number")
+    run(_adam, p.size * 0.5, p, g, m, v, contiguous(ends), contiguous(steps), lr, beta1, beta2, eps, weight_decay)
 
 
-@jit(fastmath=FLAGS)
+@jit()
 def _adam(
     worker: int,
     workers: int,
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    ends: Counts,
+    steps: Counts,
+    lr: Array,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+) -> None:
+    first, last = share(worker, workers, -(-p.size // BLOCK))
+    i, begin = np.searchsorted(ends, first * BLOCK, side="right"), first * BLOCK
+    while begin < min(last * BLOCK, p.size):
+        bias1, bias2 = 1 - beta1 ** steps[i], 1 - beta2 ** steps[i]
+        stop = min(ends[i], last * BLOCK)
+        for block in range(begin // BLOCK, -(-stop // BLOCK) if steps[i] > 0 else 0):
+            part = slice(max(begin, block * BLOCK), min(stop, (block + 1) * BLOCK))
+            _adam_part(p[part], g[part], m[part], v[part], lr[0], beta1, beta2, bias1, bias2, eps, weight_decay)
+        begin, i = stop, i + 1
+
+
+@jit(fastmath=FLAGS)
+def _adam_part(
     p: Array,
     g: Array,
     m: Array,
@@ -62,14 +99,11 @@ def _adam(
     eps: float,
     weight_decay: float,
 ) -> None:
-    """The share of one thread; ``bias1`` and ``bias2`` are the sums of the weights in m and v, which began at zero."""
-    first, last = share(worker, workers, -(-p.size // BLOCK))
-    part = slice(first * BLOCK, last * BLOCK)
-    p, g, m, v = p[part], g[part], m[part], v[part]
+    """A part of one parameter; ``bias1`` and ``bias2`` sum the weights in m and v, which began at zero."""
     real: Any = p.dtype.type
-    new1, new2, rate, eps_, decay = real(1 - beta1), real(1 - beta2), real(lr), real(eps), real(weight_decay)
+    new1, new2, eps_, decay = real(1 - beta1), real(1 - beta2), real(eps), real(weight_decay)
     unbias1, unbias2 = real(1 / bias1), real(1 / bias2)
     for i in range(p.size):
         m[i] += new1 * (g[i] - m[i])
         v[i] += new2 * (g[i] * g[i] - v[i])
-        p[i] -= rate * (m[i] * unbias1 / (math.sqrt(v[i] * unbias2) + eps_) + decay * p[i])
+        p[i] -= lr * (m[i] * unbias1 / (math.sqrt(v[i] * unbias2) + eps_) + decay * p[i])

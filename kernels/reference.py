@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
 Labels = NDArray[np.int64]
+Counts = NDArray[np.int64]
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 """((top, bottom), (left, right)): zeros added before and after each image axis."""
@@ -317,6 +318,11 @@ def cross_entropy_grad(g: Array, x: Array, labels: Labels, top: Array, log_sum: 
     return gx
 
 
+def binary_cross_entropy(x: Array, targets: Array) -> tuple[Array, Array]:
+    """``log(1 + exp(x)) - targets * x``, elementwise, and its derivative with respect to x."""
+    return np.logaddexp(x, 0) - targets * x, _sigmoid(x) - targets
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # sums, pooling
 
@@ -324,6 +330,16 @@ def cross_entropy_grad(g: Array, x: Array, labels: Labels, top: Array, log_sum: 
 def sum_rows(x: Array) -> Array:
     """Sum of x ``(N, M, C)`` over its second axis."""
     return x.sum(axis=1)
+
+
+def sum_columns(x: Array) -> Array:
+    """Sum of x ``(M, C)`` over its last axis."""
+    return x.sum(axis=1)
+
+
+def norm(x: Array) -> Array:
+    """The Euclidean norm of x ``(P,)``; the squares of float32 do not overflow."""
+    return np.asarray(np.sqrt(np.square(x, dtype=np.float64).sum()), x.dtype)
 
 
 def _blocks(x: Array, size: Pair) -> Array:
@@ -362,8 +378,9 @@ def adam(
     g: Array,
     m: Array,
     v: Array,
-    step: int,
-    lr: float,
+    ends: Counts,
+    steps: Counts,
+    lr: Array,
     beta1: float,
     beta2: float,
     eps: float,
@@ -371,11 +388,21 @@ def adam(
 ) -> None:
     """One step of Adam (Kingma and Ba 2015, algorithm 1) in place on flat arrays p, m, v; g is read only.
 
-    ``step`` counts from 1. ``weight_decay`` is decoupled (Loshchilov and Hutter 2019): p shrinks by ``lr *
-    weight_decay`` of itself.
+    Parameters
+    ----------
+    p, g, m, v : ``(P,)``: parameters one behind the other, their gradients, and the averages of these and of their
+        squares
+    ends : ``(n,)`` int64, where each parameter ends
+    steps : ``(n,)`` int64, the number of this step for each, from 1; those with 0 are left alone
+    lr : ``(1,)``, the learning rate, in an array because it may be another where the same call is made again
+    weight_decay : decoupled (Loshchilov and Hutter 2019): p shrinks by ``lr * weight_decay`` of itself
     """
-    m += (1 - beta1) * (g - m)
-    v += (1 - beta2) * (g * g - v)
-    m_hat = m / (1 - beta1**step)
-    v_hat = v / (1 - beta2**step)
-    p -= lr * (m_hat / (np.sqrt(v_hat) + eps) + weight_decay * p)
+    for begin, end, step in zip(ends - np.diff(ends, prepend=0), ends, steps.tolist(), strict=True):
+        if step == 0:
+            continue
+        part = slice(begin, end)
+        m[part] += (1 - beta1) * (g[part] - m[part])
+        v[part] += (1 - beta2) * (g[part] * g[part] - v[part])
+        m_hat = m[part] / (1 - beta1**step)
+        v_hat = v[part] / (1 - beta2**step)
+        p[part] -= lr * (m_hat / (np.sqrt(v_hat) + eps) + weight_decay * p[part])

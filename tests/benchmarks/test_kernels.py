@@ -25,6 +25,8 @@ def small(name):
         *kernels.logits(5, 7),
         *kernels.gated_tanh(5, 3),
         kernels.sum_rows(2, 7, 5),
+        kernels.sum_columns(7, 5),
+        kernels.norm(9),
         kernels.adam(9),
     ]
     return next(workload for workload in workloads if workload.name.split()[0] == name)

@@ -270,6 +270,10 @@ def cross_entropy_grad_scale(g: Any, x: Any, labels: Any, top: Any, log_sum: Any
     return at_label
 
 
+def binary_cross_entropy(normal: Numbers, shape: tuple[int, ...], scale: float) -> tuple:
+    return normal(*shape, scale=scale), reference.activate(normal(*shape, scale=scale), "sigmoid")[0]
+
+
 def log_softmax_grad_scale(g: Any, y: Any) -> Any:
     """Both terms of the difference, which cancel where a probability is nearly 1."""
     return np.abs(g) + np.exp(y) * np.abs(g).sum(axis=-1, keepdims=True)
@@ -305,22 +309,24 @@ bands = st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 4), sides
 many_bands = ((5, 14, 7, 21, (3, 2)),)
 
 
-def adam(normal: Numbers, size: int, step: int, lr: float, beta1: float, beta2: float, *rest: float) -> tuple:
-    p, g, m, v = (normal(size) for _ in range(4))
-    return p, g, m, v * v, step, lr, beta1, beta2, *rest
+def adam(normal: Numbers, sizes: list[int], steps: list[int], lr: float, *rest: float) -> tuple:
+    p, g, m, v = (normal(sum(sizes)) for _ in range(4))
+    steps = np.resize(np.array(steps), len(sizes))
+    return p, g, m, v * v, np.cumsum(sizes, dtype=np.int64), steps, np.array([lr], p.dtype), *rest
 
 
 def adam_scale(
-    p: Any, g: Any, m: Any, v: Any, step: int, lr: float, beta1: float, beta2: float, eps: float, decay: float
+    p: Any, g: Any, m: Any, v: Any, ends: Any, steps: Any, lr: Any, beta1: float, beta2: float, eps: float, decay: float
 ) -> tuple:
     """``m + (1 - beta1) (g - m)`` cancels most of m if beta1 is small; and p is changed by a multiple of that."""
+    step = np.maximum(1, np.repeat(steps, np.diff(ends, prepend=0)))
     root = np.sqrt((v + (1 - beta2) * (g * g - v)) / (1 - beta2**step))
     return lr * (abs(g) + abs(m)) / ((1 - beta1**step) * (root + eps)), abs(g) + abs(m), 0.0
 
 
 adam_settings = st.tuples(
-    sides(8, optimizer.BLOCK),
-    st.integers(1, 10_000),
+    st.lists(sides(8, optimizer.BLOCK), max_size=4),
+    st.lists(st.sampled_from([0, 1, 2, 10_000]), min_size=1, max_size=4),
     st.floats(1e-5, 1),
     st.floats(0, 0.99),
     st.floats(0.5, 0.9999),
@@ -374,10 +380,21 @@ CASES = {
     "log_softmax_grad": Case(log_softmax_grad, logits_grads, ((301, 101, 3.0),), scale=log_softmax_grad_scale),
     "cross_entropy": replace(logits, arguments=cross_entropy, scale=cross_entropy_scale),
     "cross_entropy_grad": replace(logits, arguments=cross_entropy_grad, scale=cross_entropy_grad_scale),
+    "binary_cross_entropy": Case(
+        binary_cross_entropy,
+        st.tuples(elements(activation.BLOCK), st.sampled_from([0.1, 1.0, 30.0])),
+        (((5 * activation.BLOCK + 3,), 3.0),),
+    ),
     "sum_rows": Case(
         lambda normal, *shape: (normal(*shape),),
         st.tuples(st.integers(0, 3), sides(reduction.FEW), sides(8)),
         ((1, 1601, 40), (3, 1601, 40)),
+    ),
+    "sum_columns": Case(
+        lambda normal, *shape: (normal(*shape),), st.tuples(sides(8), sides(8, reduction.PIECE)), ((701, 1301),)
+    ),
+    "norm": Case(
+        lambda normal, size: (normal(size),), st.tuples(sides(8, reduction.BLOCK)), ((5 * reduction.BLOCK + 3,),)
     ),
     "sum_pool2d": Case(pooled, bands, many_bands),
     "upsample2d": Case(upsample2d, bands, many_bands, roundings=0),
@@ -386,7 +403,7 @@ CASES = {
     "adam": Case(
         adam,
         adam_settings,
-        ((5 * optimizer.BLOCK + 3, 3, 1e-2, 0.9, 0.999, 1e-8, 0.01),),
+        (([5 * optimizer.BLOCK + 3, 7, 0, 2 * optimizer.BLOCK, 1], [3, 0, 9, 1, 2], 1e-2, 0.9, 0.999, 1e-8, 0.01),),
         scale=adam_scale,
         in_place=(0, 2, 3),
     ),

@@ -130,19 +130,24 @@ class Program:
         name = f"the rule of {primitive.name}"
         return self._recorded(primitive, name, partial(rule, **reads), again, list(reads.values()))
 
-    def effect(self, function: Callable, args: Sequence[Any]) -> Any:
+    def effect(self, function: Callable, args: Sequence[Any], by_kernels: bool) -> Any:
         """The value of ``function(*args)``, called for what it does beside operations."""
         name = f"effect {name_of(function)}"
         if not self.too_large:
             self._steps.append((name, self._described(args)))
         token = observer.set(None)
         try:
-            made = function(*args)
+            with noted() as calls:
+                made = function(*args)
         finally:
             observer.reset(token)
         if not self.too_large:
             arrays = list(_leaves(made, np.ndarray))
-            self._calls.append((_compute_again, (name, arrays, function, args)) if arrays else (function, tuple(args)))
+            if by_kernels and backend() == "compiled":
+                self._calls += calls
+            else:
+                again = (_compute_again, (name, arrays, function, args)) if arrays else (function, tuple(args))
+                self._calls.append(again)
             self._own(arrays)
         return made
 
@@ -195,11 +200,12 @@ class Program:
         return _mapped(value, described)
 
 
-def effect(function: Callable, *args: Any) -> Any:
+def effect(function: Callable, *args: Any, noted: bool = False) -> Any:
     """Call ``function(*args)`` for what it does beside operations, also when a `replayed` function is replayed.
 
     Tensors among ``args``, and in lists there, are given to it as arrays. It may return new arrays, always of the same
-    shapes: random numbers, for example.
+    shapes: random numbers, for example. ``noted`` says, as of a `primitive`, that all it does to memory is done by
+    kernels.
 
     Examples
     --------
@@ -216,7 +222,7 @@ def effect(function: Callable, *args: Any) -> Any:
     """
     arrays = _mapped(args, lambda a: a.data if isinstance(a, Tensor) else a)
     watching = observer.get()
-    return function(*arrays) if watching is None else watching.effect(function, arrays)
+    return function(*arrays) if watching is None else watching.effect(function, arrays, noted)
 
 
 # -------------------------------------------------------------------------------------------------------------- calls

@@ -30,7 +30,7 @@ class Bernoulli(Distribution):
         outcome = np.asarray(x, self.logits.dtype)
         if not ((outcome == 0) | (outcome == 1)).all():
             raise DataError("log_prob of Bernoulli: x must be 0 or 1 everywhere; draw it with rng.random(x.shape) < x")
-        return ops.sum(outcome * self.logits - ops.softplus(self.logits), event_axes(len(self.event_shape)))
+        return -ops.sum(ops.binary_cross_entropy(self.logits, outcome), event_axes(len(self.event_shape)))
 
     def sample(self, n: int, rng: np.random.Generator) -> Value:
         uniform = rng.random((n, *self.logits.shape), self.logits.dtype)

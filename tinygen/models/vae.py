@@ -51,7 +51,7 @@ class BernoulliLikelihood(nn.Module):
 
     def log_prob(self, x: Array | Tensor, decoded: Tensor) -> Tensor:
         """Σ xℓ - log(1 + e^ℓ), ``(N,)``."""
-        return _sum_pixels(x * decoded - tg.softplus(decoded))
+        return -_sum_pixels(tg.binary_cross_entropy(decoded, x))
 
     def mean(self, decoded: Tensor) -> Tensor:
         """The probability of white."""

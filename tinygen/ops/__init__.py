@@ -1,6 +1,7 @@
 """Every operation, each declared beside its derivative rules. Importing this package fills the registry."""
 
 from tinygen.ops.activation import (
+    binary_cross_entropy,
     cross_entropy,
     elu,
     gated_tanh,
@@ -89,6 +90,7 @@ __all__ = [
     "argsort",
     "astype",
     "avg_pool2d",
+    "binary_cross_entropy",
     "broadcast_to",
     "cholesky",
     "clip",

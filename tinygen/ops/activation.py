@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 import kernels
-from kernels.calls import contiguous, do
+from kernels.calls import computed, contiguous, do
 from tinygen.autograd import Real, primitive
 from tinygen.autograd.domain import Axis, Choice, Examples
 from tinygen.errors import DataError, DTypeError, ShapeError
@@ -263,3 +263,35 @@ def cross_entropy(logits, labels):
 def _cross_entropy_vjp(g, saved):
     gx = kernels.cross_entropy_grad(contiguous(g).reshape(-1), *saved)
     return {"logits": gx.reshape(*g.shape, gx.shape[1])}
+
+
+@primitive(
+    domain={"logits": Real("n m"), "targets": Real("n m", low=0, high=1)},
+    composition=lambda logits, targets: softplus(logits) - targets * logits,
+    noted=True,
+)
+def binary_cross_entropy(logits, targets):
+    """-log of the probability of each target, in nats, where 1 has the probability σ(logit): log(1 + eˡ) - target · l.
+
+    A target between 0 and 1 gives the mean for one that is 1 with that probability. The derivative is σ(l) - target.
+
+    Examples
+    --------
+    >>> import tinygen as tg
+    >>> tg.binary_cross_entropy(tg.tensor([0.0, -100.0]), tg.tensor([1.0, 1.0]))  # log 2, and a surprise
+    tensor([  0.6931472, 100.       ], dtype=float32)
+    """
+    logits, targets = floating(logits, "binary_cross_entropy"), np.asarray(targets)
+    if logits.shape != targets.shape:
+        shape = np.broadcast_shapes(logits.shape, targets.shape)
+        logits, targets = np.broadcast_to(logits, shape), np.broadcast_to(targets, shape)
+    y, slope = kernels.binary_cross_entropy(logits, targets)
+    return y, slope
+
+
+@binary_cross_entropy.joint_vjp
+def _binary_cross_entropy_vjp(g, logits, saved, needs):
+    return {
+        "logits": computed(np.multiply, g, saved),
+        "targets": computed(np.multiply, computed(np.negative, g), logits) if "targets" in needs else None,
+    }

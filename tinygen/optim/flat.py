@@ -15,7 +15,7 @@ class FlatParameters:
     ----------
     parameters : each once
     data : the flat array
-    slices : where each parameter lies in it
+    ends, slices : where each parameter ends, and lies, in it
     """
 
     def __init__(self, parameters: Iterable[Parameter]) -> None:
@@ -25,9 +25,9 @@ class FlatParameters:
             raise DTypeError(
                 f"parameters of one optimizer must share a dtype, got {', '.join(dtypes) or 'no parameters'}"
             )
-        ends = np.cumsum([p.size for p in self.parameters])
-        self.slices = [slice(int(end) - p.size, int(end)) for p, end in zip(self.parameters, ends, strict=True)]
-        self.data = np.empty(int(ends[-1]), dtypes[0])
+        self.ends = np.cumsum([p.size for p in self.parameters], dtype=np.int64)
+        self.slices = [slice(int(end) - p.size, int(end)) for p, end in zip(self.parameters, self.ends, strict=True)]
+        self.data = np.empty(int(self.ends[-1]), dtypes[0])
         self.adopt()
 
     def adopt(self) -> None:

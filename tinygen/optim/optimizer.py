@@ -1,13 +1,15 @@
 """Optimizers. They write parameters in place, and leave alone those that no gradient has reached."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
 
 import numpy as np
 
 import kernels
+from kernels.calls import do
 from tinygen.autograd import Tensor, effect, grad
+from tinygen.autograd.context import observer
 from tinygen.errors import NonFiniteError
 from tinygen.nn import Parameter
 from tinygen.nn.module import check_state
@@ -21,13 +23,13 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
     ------
     NonFiniteError : a gradient is not finite; nothing is changed then
     """
-    return _clip([p.grad.data for p in parameters if p.grad is not None], max_norm)
+    gradients = [p.grad.data for p in parameters if p.grad is not None]
+    norm = math.hypot(*(float(kernels.norm(g.reshape(-1))) for g in gradients))
+    _clip(gradients, norm, max_norm)
+    return norm
 
 
-def _clip(gradients: Sequence[np.ndarray], max_norm: float) -> float:
-    norm = math.sqrt(sum(float(np.vdot(g, g)) for g in gradients))
-    if not math.isfinite(norm):  # the squares may have overflowed
-        norm = math.sqrt(sum(float(np.square(g, dtype=np.float64).sum()) for g in gradients))
+def _clip(gradients: Sequence[np.ndarray], norm: float, max_norm: float) -> None:
     if not math.isfinite(norm):
         raise NonFiniteError(
             f"the norm of the gradients is {norm}; lower the learning rate, or find the cause with detect_anomaly()"
@@ -35,12 +37,6 @@ def _clip(gradients: Sequence[np.ndarray], max_norm: float) -> float:
     if norm > max_norm:
         for g in gradients:
             g *= max_norm / norm
-    return norm
-
-
-def _check_finite(loss: np.ndarray) -> None:
-    if not math.isfinite(loss.item()):
-        raise NonFiniteError(f"the loss is {loss.item()}")
 
 
 class Optimizer:
@@ -57,14 +53,18 @@ class Optimizer:
     lr_scale : factor on the learning rate, which a schedule sets
     """
 
+    _kernels_are_given: tuple[str, ...] = ()
+    """The attributes that are given to kernels by an `_update` that does all by kernels, and so can be noted."""
+
     def __init__(self, parameters: Iterable[Parameter], lr: float, *, max_norm: float = math.inf) -> None:
         self.flat = FlatParameters(parameters)
         self.lr = lr
         self.lr_scale = 1.0
         self.max_norm = max_norm
-        self._gradient = np.empty_like(self.flat.data)
+        self._gradient = np.zeros_like(self.flat.data)
         self._views: list[Tensor] = []
         self.steps = np.zeros(len(self.parameters), np.int64)  # taken by each parameter
+        self._present = np.zeros_like(self.steps)  # the number of this step for each, 0 for those without a gradient
 
     @property
     def parameters(self) -> list[Parameter]:
@@ -91,16 +91,30 @@ class Optimizer:
         ------
         NonFiniteError : the loss or the gradient is not finite; no parameter has changed then
         """
-        effect(_check_finite, loss)
-        return Tensor.wrap(effect(self._descend, grad(loss, self.parameters, allow_unused=True)))
+        watching = observer.get()
+        if watching is not None:
+            for name in self._kernels_are_given:
+                watching.depends_on(self, name)
+        gradients = grad(loss, self.parameters, allow_unused=True)
+        norm = effect(self._gather, gradients, noted=True)
+        effect(self._accept, loss, norm, [g is not None for g in gradients])
+        effect(self._update, self._present, noted=bool(self._kernels_are_given))
+        return Tensor.wrap(norm)
 
-    def _descend(self, gradients: Sequence[np.ndarray | None]) -> np.ndarray:
-        for p, place, gradient in zip(self.parameters, self._places, gradients, strict=True):
-            p.grad = None if gradient is None else place
-            place.data[...] = 0 if gradient is None else gradient
-        norm = _clip([self._gradient], self.max_norm)
-        self.step()
-        return np.array(norm)
+    def _gather(self, gradients: Sequence[np.ndarray | None]) -> np.ndarray:
+        """Copy gradients side by side; their norm."""
+        for place, gradient in zip(self._places, gradients, strict=True):
+            do(np.copyto, place.data, 0 if gradient is None else gradient)
+        return kernels.norm(self._gradient)
+
+    def _accept(self, loss: np.ndarray, norm: np.ndarray, reached: Sequence[bool]) -> None:
+        """Check what was computed for a step, and prepare to take it."""
+        if not math.isfinite(loss.item()):
+            raise NonFiniteError(f"the loss is {loss.item()}")
+        _clip([self._gradient], norm.item(), self.max_norm)
+        for p, place, yes in zip(self.parameters, self._places, reached, strict=True):
+            p.grad = place if yes else None
+        self._prepare(reached)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -109,29 +123,23 @@ class Optimizer:
 
     def step(self) -> None:
         """Update every parameter that has a gradient."""
-        self.flat.adopt()
         for p, place in zip(self.parameters, self._places, strict=True):
             if p.grad is not None and p.grad is not place:
                 place.data[...] = p.grad.data
-        for first, last in self._runs():
-            self.steps[first:last] += 1
-            part = slice(self.flat.slices[first].start, self.flat.slices[last - 1].stop)
-            self._update(part, self._gradient[part], int(self.steps[first]), self.lr * self.lr_scale)
+        self._prepare([p.grad is not None for p in self.parameters])
+        self._update(self._present)
 
-    def _runs(self) -> Iterator[tuple[int, int]]:
-        """Runs of parameters that can be updated as one: all with gradients, all after as many steps."""
-        kinds = [
-            steps if p.grad is not None else None for p, steps in zip(self.parameters, self.steps.tolist(), strict=True)
-        ]
-        first = 0
-        for steps, run in groupby(kinds):
-            last = first + len(list(run))
-            if steps is not None:
-                yield first, last
-            first = last
+    def _prepare(self, reached: Sequence[bool]) -> None:
+        """Count a step of the parameters that a gradient has reached."""
+        self.flat.adopt()
+        self.steps += reached
+        np.multiply(self.steps, reached, out=self._present)
 
-    def _update(self, part: slice, g: np.ndarray, step: int, lr: float) -> None:
-        """Update one part of the flat parameters with its gradient, in place; ``step`` counts from 1."""
+    def _update(self, steps: np.ndarray) -> None:
+        """Update the flat parameters with their gradient, in place.
+
+        ``steps`` counts the steps of each from 1, this one included; it is 0 for those to be left alone.
+        """
         raise NotImplementedError
 
     def _moments(self) -> dict[str, np.ndarray]:
@@ -168,11 +176,12 @@ class SGD(Optimizer):
     def _moments(self) -> dict[str, np.ndarray]:
         return {"velocity": self.velocity}
 
-    def _update(self, part: slice, g: np.ndarray, step: int, lr: float) -> None:
-        p, v = self.flat.data[part], self.velocity[part]
-        v *= self.momentum
-        v += g
-        p -= lr * (v + self.weight_decay * p)
+    def _update(self, steps: np.ndarray) -> None:
+        for part in compress(self.flat.slices, steps):
+            p, v = self.flat.data[part], self.velocity[part]
+            v *= self.momentum
+            v += self._gradient[part]
+            p -= self.lr * self.lr_scale * (v + self.weight_decay * p)
 
 
 class Adam(Optimizer):
@@ -185,6 +194,7 @@ class Adam(Optimizer):
     eps : added to the root of the mean square
     """
 
+    _kernels_are_given = ("betas", "eps", "weight_decay")
     weight_decay = 0.0
 
     def __init__(
@@ -200,22 +210,18 @@ class Adam(Optimizer):
         self.betas, self.eps = betas, eps
         self.mean = np.zeros_like(self.flat.data)
         self.mean_square = np.zeros_like(self.flat.data)
+        self._rate = np.empty(1, self.flat.data.dtype)
 
     def _moments(self) -> dict[str, np.ndarray]:
         return {"mean": self.mean, "mean_square": self.mean_square}
 
-    def _update(self, part: slice, g: np.ndarray, step: int, lr: float) -> None:
-        kernels.adam(
-            self.flat.data[part],
-            g,
-            self.mean[part],
-            self.mean_square[part],
-            step,
-            lr,
-            *self.betas,
-            self.eps,
-            self.weight_decay,
-        )
+    def _prepare(self, reached: Sequence[bool]) -> None:
+        super()._prepare(reached)
+        self._rate[0] = self.lr * self.lr_scale
+
+    def _update(self, steps: np.ndarray) -> None:
+        arrays = self.flat.data, self._gradient, self.mean, self.mean_square, self.flat.ends, steps, self._rate
+        kernels.adam(*arrays, *self.betas, self.eps, self.weight_decay)
 
 
 class AdamW(Adam):

@@ -35,8 +35,8 @@ def _uncorrected(faulty: bool) -> Callable[..., Adam]:
     class Uncorrected(Adam):
         """Divides the averages by the sum of their weights, which comes near 1 as steps go by."""
 
-        def _update(self, part: slice, g: np.ndarray, step: int, lr: float) -> None:
-            super()._update(part, g, 10**9 if faulty else step, lr)
+        def _update(self, steps: np.ndarray) -> None:
+            super()._update(steps * 10**9 if faulty else steps)
 
     return Uncorrected
 
