@@ -1,6 +1,6 @@
 """Group and layer normalization, with their gradients.
 
-Sums run in float64 whatever the dtype: over a 28 × 28 image they would lose up to three digits in float32, and memory,
+Long sums run in float64 whatever the dtype: over a 28 × 28 image they would lose up to three digits in float32, and memory,
 not arithmetic, sets the pace. The variance is the mean square of the differences from the mean, which takes a second
 pass over a sample that the cache still holds, and never the cancelling difference of mean square and squared mean.
 """
@@ -282,26 +282,32 @@ def _layer_norm_grad(
     gw: Array,
     gb: Array,
 ) -> None:
-    """The formula of `_group_norm_grad`; ``gw`` and ``gb`` have a row for each block of `ROWS` rows of x."""
+    """The formula of `_group_norm_grad`; ``gw`` and ``gb`` have a row for each block of `ROWS` rows of x.
+
+    Sums over a row, or over those of a block, are short enough for x's own dtype.
+    """
     real, channels = x.dtype.type, x.shape[1]
+    sum_gw, sum_gb = np.empty(channels, x.dtype), np.empty(channels, x.dtype)
     first, last = share(worker, workers, gw.shape[0])
     for block in range(first, last):
-        gw[block] = 0
-        gb[block] = 0
+        sum_gw[:] = 0
+        sum_gb[:] = 0
         for m in range(block * ROWS, min((block + 1) * ROWS, x.shape[0])):
             center, scale = mean[m], rstd[m]
-            mean_gw = mean_gwx = 0.0
+            mean_gw = mean_gwx = real(0)
             for c in range(channels):
                 normal = (x[m, c] - center) * scale
                 mean_gw += g[m, c] * weight[c]
                 mean_gwx += g[m, c] * weight[c] * normal
-            for c in range(channels):
-                gw[block, c] += g[m, c] * ((x[m, c] - center) * scale)
-                gb[block, c] += g[m, c]
-            shift, slope = real(mean_gw / channels), real(mean_gwx / channels)
+            shift, slope = mean_gw / real(channels), mean_gwx / real(channels)
             for c in range(channels):
                 normal = (x[m, c] - center) * scale
+                sum_gw[c] += g[m, c] * normal
+                sum_gb[c] += g[m, c]
                 gx[m, c] = scale * (g[m, c] * weight[c] - shift - normal * slope)
+        for c in range(channels):
+            gw[block, c] = sum_gw[c]
+            gb[block, c] = sum_gb[c]
 
 
 # ----------------------------------------------------------------------------------------------------- sums and shapes
