@@ -90,8 +90,14 @@ def add_up(total: Array, rows: Array, first: int, last: int, left: int) -> None:
     few = np.empty(total.size, total.dtype)
     for begin in range(first, last, FEW):
         few[:] = 0
-        for i in range(begin, min(begin + FEW, last)):
-            row = rows[i, left : left + total.size]
+        end = min(begin + FEW, last)
+        fours = end - (end - begin) % 4
+        for i in range(begin, fours, 4):  # for `few` is loaded and stored each time
+            a, b, c, d = rows[i, left:], rows[i + 1, left:], rows[i + 2, left:], rows[i + 3, left:]
+            for j in range(few.size):
+                few[j] += (a[j] + b[j]) + (c[j] + d[j])
+        for i in range(fours, end):
+            row = rows[i, left:]
             for j in range(few.size):
                 few[j] += row[j]
         for j in range(few.size):
