@@ -23,7 +23,7 @@ from kernels.arguments import Array, check, show
 from kernels.calls import do
 from kernels.compilation import jit
 from kernels.microkernel import ROWS, multiply_tile, panel_width
-from kernels.product import Matrix, pack
+from kernels.product import Matrix, pack, transpose
 from kernels.reference import Padding, Pair
 from kernels.threads import run, share
 from kernels.windows import (
@@ -93,7 +93,7 @@ def _correlate(
                     multiply_tile(
                         flat if whole else edge, at if whole else 0, targets if whole else edges,
                         bias, at, window, 0, sources, tile, columns, begin * c_in,
-                        weights, (panel * taps + begin) * c_in * width, (end - begin) * c_in,
+                        weights, (panel * taps + begin) * c_in * width, (end - begin) * c_in, width,
                     )  # fmt: skip
                 if not whole:
                     for pixel in range(count):
@@ -120,24 +120,33 @@ def _pack_weights(
 
 @jit()
 def _correlate_few(
-    worker: int, workers: int, y: Array, x: Array, packed: Array, bias: Array, blocks: Blocks, taps: Offsets
+    worker: int,
+    workers: int,
+    y: Array,
+    x: Array,
+    packed: Array,
+    bias: Array,
+    blocks: Blocks,
+    phases: Offsets,
+    out_step: Pair,
+    taps: Offsets,
 ) -> None:
-    """Write a correlation with few output channels, which would fill only a few columns of a tile.
+    """Write the correlations of a `Correlation` whose few output channels would fill few columns of a tile.
 
     Here the columns are the output channels of all taps: each pixel of the window is multiplied by the weights of all
-    taps at once, and an output pixel adds up what its taps want. ``packed`` has shape (panels, C_in, width); ``taps``
-    counts pixels.
+    taps at once. The products are transposed, to a plane for each tap and channel, and an output channel adds up the
+    planes of its taps, shifted by them. ``packed`` has shape (panels, C_in, width); ``taps`` counts pixels.
     """
     _, h, w, c = y.shape
     panels, c_in, width = packed.shape
     pixels = blocks.images * blocks.window_rows * blocks.window_cols
     columns = panels * width
-    weights = packed.reshape(-1)
+    flat, weights = y.reshape(-1), packed.reshape(-1)
     window = np.empty(pixels * c_in, x.dtype)
-    products = np.empty(pixels * columns, x.dtype)
+    products, planes = np.empty(pixels * columns, x.dtype), np.empty(pixels * columns, x.dtype)
     pixel = np.minimum(np.arange(pixels + ROWS), pixels - 1)
     sources, targets = pixel * c_in, pixel * columns
-    channels, zeros, totals = np.arange(c_in), np.zeros(width, x.dtype), np.empty(blocks.cols, x.dtype)
+    channels, zeros, totals = np.arange(c_in), np.zeros(width, x.dtype), np.empty(pixels - taps.max(), x.dtype)
     first_block, end_block = share(worker, workers, count_blocks(blocks))
     for block in range(first_block, end_block):
         copy_window(window, x, blocks, block, c_in)
@@ -146,28 +155,38 @@ def _correlate_few(
             for tile in range(0, (image_end - image) * blocks.window_rows * blocks.window_cols, ROWS):
                 multiply_tile(
                     products, panel * width, targets, zeros, 0, window, 0, sources, tile, channels, 0,
-                    weights, panel * c_in * width, c_in,
+                    weights, panel * c_in * width, c_in, width,
                 )  # fmt: skip
-        for n in range(image, image_end):
-            for i in range(row, row_end):
-                source_row = (n - image) * blocks.window_rows + (i - row) * blocks.step_y
-                for channel in range(c):
-                    totals[: col_end - col] = bias[channel]
-                    for tap in range(taps.size):
-                        at = (source_row * blocks.window_cols + taps[tap]) * columns + tap * c + channel
-                        wanted = products[at :: blocks.step_x * columns]  # a view: its indices cannot be negative
-                        for j in range(col_end - col):
-                            totals[j] += wanted[j]
-                    for j in range(col_end - col):
-                        y[n, i, col + j, channel] = totals[j]
+        transpose(planes, products, pixels, columns)
+        for phase in range(phases.shape[0]):
+            first_y, first_x, begin, end = phases[phase]
+            for channel in range(c):
+                totals[:] = bias[channel]
+                for tap in range(begin, end):
+                    shifted = planes[(tap * c + channel) * pixels + taps[tap] :]
+                    for i in range(totals.size):
+                        totals[i] += shifted[i]
+                last_row = min(row_end, -(-(h - first_y) // out_step[0]))
+                last_col = min(col_end, -(-(w - first_x) // out_step[1]))
+                for n in range(image, image_end):
+                    for i in range(row, last_row):
+                        source = ((n - image) * blocks.window_rows + (i - row) * blocks.step_y) * blocks.window_cols
+                        target = ((n * h + first_y + i * out_step[0]) * w + first_x + col * out_step[1]) * c + channel
+                        for j in range(last_col - col):
+                            flat[target + j * out_step[1] * c] = totals[source + j * blocks.step_x]
 
 
-def _pack_few_weights(packed: Array, w: Array, elements: Offsets) -> None:
-    """Pack the weights of all taps for `_correlate_few`, whose ``elements`` of w are (C_in, taps * C_out)."""
+@jit()
+def _pack_few_weights(
+    worker: int, workers: int, packed: Array, w: Array, taps: Offsets, k_step: int, n: int, n_step: int
+) -> None:
+    """What `_pack_weights` does, for `_correlate_few`: ``packed`` has shape (panels, C_in, width)."""
     panels, c_in, width = packed.shape
-    for panel in range(panels):
-        chosen = w[elements[:, panel * width : (panel + 1) * width]]
-        packed[panel, :, : chosen.shape[1]] = chosen
+    for panel in range(worker, panels, workers):
+        for lane in range(width):
+            tap, j = divmod(panel * width + lane, n)
+            for i in range(c_in):
+                packed[panel, i, lane] = w[taps[tap] + i * k_step + j * n_step] if tap < taps.size else 0
 
 
 # ----------------------------------------------------------------------------------------------------------- public
@@ -272,8 +291,9 @@ def _run_correlation(
     y: Array, x: Array, w: Array, b: Array | None, plan: Correlation, k_step: int, n_step: int
 ) -> None:
     """Fill y with the correlation of x and w, whose elements for one tap lie ``k_step`` and ``n_step`` apart."""
-    c_in, c_out, taps, width = x.shape[3], y.shape[3], plan.taps.size, panel_width(y.dtype)
-    panels, tap_panels = -(-c_out // width), -(-c_out * taps // width)
+    c_in, c_out, taps = x.shape[3], y.shape[3], plan.taps.size
+    width = panel_width(y.dtype, c_out)
+    panels = -(-c_out // width)
     bias = np.zeros(panels * width, y.dtype)
     if b is not None:
         do(np.copyto, bias[:c_out], b)
@@ -284,11 +304,14 @@ def _run_correlation(
     nanoseconds = 2 * y.size * taps * c_in / (len(plan.phases) * 5 * width)
     blocks = plan.blocks
     window, positions = blocks.window_rows * blocks.window_cols, blocks.rows * blocks.cols
-    if plan.tiles is None and len(plan.phases) == 1 and 2 * tap_panels * window < panels * taps * positions:
-        steps = np.arange(c_in)[:, None, None] * k_step + np.arange(c_out) * n_step
-        packed = np.zeros((tap_panels, c_in, width), y.dtype)
-        do(_pack_few_weights, packed, w.reshape(-1), (plan.weights[:, None] + steps).reshape(c_in, -1))
-        run(_correlate_few, nanoseconds, y, x, packed, bias, blocks, plan.taps // c_in)
+    # With few output channels: the products of all taps at once, half as fast as there is more to do with them.
+    tap_width = panel_width(y.dtype, c_out * taps)
+    tap_panels = -(-c_out * taps // tap_width)
+    if plan.tiles is None and 2 * tap_panels * tap_width * window < panels * width * taps * positions:
+        packed = np.empty((tap_panels, c_in, tap_width), y.dtype)
+        run(_pack_few_weights, packed.size, packed, w.reshape(-1), plan.weights, k_step, c_out, n_step)
+        shifts = plan.taps // c_in
+        run(_correlate_few, nanoseconds, y, x, packed, bias, blocks, plan.phases, plan.out_step, shifts)
         return
     packed = np.empty((panels, taps, c_in, width), y.dtype)
     run(_pack_weights, 0.5 * packed.size, packed, w.reshape(-1), plan.weights, k_step, c_out, n_step)

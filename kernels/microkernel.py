@@ -10,6 +10,8 @@ k it loads ``VECTORS`` vectors of B's row k and ``ROWS`` single elements of A's 
     A[0:ROWS, k] | C[0:ROWS, :]    |  += A[:, k] B[k, :]  for all k
                  +-----------------+
 
+Where there are few columns, half of the tile would be wasted: `multiply_tile` can be told to compute one vector only.
+
 Numba cannot be told to keep an array in registers, so the loop is written with LLVM's vector instructions directly
 (Goto and van de Geijn 2008, "Anatomy of high-performance matrix multiplication", is where the tile comes from).
 
@@ -45,14 +47,25 @@ VECTORS = 2
 ROWS = 8 if _registers()[0] == 32 else 6  # 16 registers: 12 of C, 2 of B, 1 of A; 8 of C would already hide the latency
 
 
-def panel_width(dtype: np.dtype[Any]) -> int:
-    """The number of columns of a tile of this dtype."""
-    return VECTORS * _registers()[1] // dtype.itemsize
+def panel_width(dtype: np.dtype[Any], columns: int | None = None) -> int:
+    """The number of columns of a tile of this dtype: of one vector, if there are no more ``columns``."""
+    lanes = _registers()[1] // dtype.itemsize
+    return lanes if columns is not None and columns <= lanes else VECTORS * lanes
+
+
+@intrinsic
+def vector_size(typing, array):  # type: ignore[no-untyped-def]
+    """How many elements of an array a vector register holds."""
+
+    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return ir.Constant(context.get_value_type(types.intp), vector_type(context, array.dtype)[1])
+
+    return types.intp(array), emit
 
 
 @intrinsic
 def multiply_tile(  # type: ignore[no-untyped-def]
-    typing, c, c_at, c_rows, start, start_at, a, a_at, a_rows, row, a_columns, column, b, b_at, depth
+    typing, c, c_at, c_rows, start, start_at, a, a_at, a_rows, row, a_columns, column, b, b_at, depth, width
 ):
     """Compute one tile of C = start + A B. All arrays are flat; all offsets count elements.
 
@@ -63,17 +76,30 @@ def multiply_tile(  # type: ignore[no-untyped-def]
     a, a_at, a_rows, a_columns, column : A's element (r, k) is ``a[a_at + a_rows[row + r] + a_columns[column + k]]``
     b, b_at : B's row k starts at ``b[b_at + k * width]``
     depth : the number of products that are summed, at least one
+    width : the number of columns, a `panel_width`
 
     All rows are read before the first is stored, so a tile may contain a row twice.
     """
     signature = types.void(
         c, types.intp, c_rows, start, types.intp, a, types.intp, a_rows, types.intp, a_columns, types.intp,
-        b, types.intp, types.intp,
+        b, types.intp, types.intp, types.intp,
     )  # fmt: skip
-    return signature, _emit_tile
+    return signature, _emit_tiles
 
 
-def _emit_tile(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+def _emit_tiles(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    _, lanes, _ = vector_type(context, signature.args[0].dtype)
+    width = arguments[-1]
+    with builder.if_else(builder.icmp_signed("==", width, ir.Constant(width.type, lanes))) as (narrow, wide):
+        for vectors, branch in ((1, narrow), (VECTORS, wide)):
+            with branch:
+                _emit_tile(context, builder, signature, arguments, vectors)
+    return context.get_dummy_value()
+
+
+def _emit_tile(context, builder, signature, arguments, vector_count):  # type: ignore[no-untyped-def]
+    """Emit the loop for as many vectors of columns."""
+
     def data(index):  # type: ignore[no-untyped-def]
         return context.make_array(signature.args[index])(context, builder, arguments[index]).data
 
@@ -82,7 +108,7 @@ def _emit_tile(context, builder, signature, arguments):  # type: ignore[no-untyp
     dtype = signature.args[0].dtype
     vector, lanes, align = vector_type(context, dtype)
     index = arguments[1].type
-    zero, one, width = (ir.Constant(index, value) for value in (0, 1, VECTORS * lanes))
+    zero, one, width = (ir.Constant(index, value) for value in (0, 1, vector_count * lanes))
     same_lane = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
     multiply_add = declare_multiply_add(builder.module, vector)
 
@@ -90,10 +116,10 @@ def _emit_tile(context, builder, signature, arguments):  # type: ignore[no-untyp
         return builder.load(builder.gep(table, [i]))
 
     def vectors(pointer):  # type: ignore[no-untyped-def]
-        """Pointers to the VECTORS vectors that begin at an element."""
+        """Pointers to the vectors of a row that begins at an element."""
         return [
             builder.bitcast(builder.gep(pointer, [ir.Constant(index, v * lanes)]), vector.as_pointer())
-            for v in range(VECTORS)
+            for v in range(vector_count)
         ]
 
     def load_vectors(pointer):  # type: ignore[no-untyped-def]
@@ -123,7 +149,11 @@ def _emit_tile(context, builder, signature, arguments):  # type: ignore[no-untyp
         scalar = builder.load(builder.gep(a_pointers[r], [a_offset]))
         single = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
         a_element = builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), same_lane)
-        sums_after += [builder.call(multiply_add, [a_element, b_row[v], sums[r * VECTORS + v]]) for v in range(VECTORS)]
+        sums_before = sums[r * vector_count : (r + 1) * vector_count]
+        sums_after += [
+            builder.call(multiply_add, [a_element, b_vector, total])
+            for b_vector, total in zip(b_row, sums_before, strict=True)
+        ]
     next_k = builder.add(k, one)
     for phi, first, following in zip(
         [k, b_offset, *sums], [zero, b_at, *initial], [next_k, builder.add(b_offset, width), *sums_after], strict=True
@@ -135,12 +165,11 @@ def _emit_tile(context, builder, signature, arguments):  # type: ignore[no-untyp
     builder.position_at_end(after)
     for r in range(ROWS):
         for v, pointer in enumerate(vectors(c_pointers[r])):
-            builder.store(sums_after[r * VECTORS + v], pointer, align=align)
-    return context.get_dummy_value()
+            builder.store(sums_after[r * vector_count + v], pointer, align=align)
 
 
 @intrinsic
-def copy_row(typing, target, target_at, source, source_at):  # type: ignore[no-untyped-def]
+def copy_row(typing, target, target_at, source, source_at, width):  # type: ignore[no-untyped-def]
     """Copy as many elements as a panel is wide from ``source[source_at:]`` to ``target[target_at:]``."""
 
     def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
@@ -148,28 +177,29 @@ def copy_row(typing, target, target_at, source, source_at):  # type: ignore[no-u
         to, origin = (element_pointer(context, builder, signature, arguments, i) for i in (0, 2))
         for v in range(VECTORS):
             step = ir.Constant(arguments[1].type, v * lanes)
-            p, q = (builder.bitcast(builder.gep(x, [step]), vector.as_pointer()) for x in (to, origin))
-            builder.store(builder.load(q, align=align), p, align=align)
+            with builder.if_then(builder.icmp_signed("<", step, arguments[4])):
+                p, q = (builder.bitcast(builder.gep(x, [step]), vector.as_pointer()) for x in (to, origin))
+                builder.store(builder.load(q, align=align), p, align=align)
         return context.get_dummy_value()
 
-    return types.void(target, types.intp, source, types.intp), emit
+    return types.void(target, types.intp, source, types.intp, types.intp), emit
 
 
 @intrinsic
-def copy_columns(typing, target, target_at, source, source_at, step):  # type: ignore[no-untyped-def]
-    """Copy as many columns as a vector has elements to a panel, of a matrix of which they are the contiguous side.
+def copy_columns(typing, target, target_at, target_step, source, source_at, source_step):  # type: ignore[no-untyped-def]
+    """Copy as many columns as a vector has elements to rows, of a matrix of which they are the contiguous side.
 
-    Column j, of as many elements, starts at ``source[source_at + j * step]``; row i of the panel gets its elements i,
-    from ``target[target_at + i * width]`` on.
+    Column j, of as many elements, starts at ``source[source_at + j * source_step]``; row i, of elements i, at
+    ``target[target_at + i * target_step]``.
     """
 
     def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         vector, lanes, align = vector_type(context, signature.args[0].dtype)
-        to, origin = (element_pointer(context, builder, signature, arguments, i) for i in (0, 2))
+        to, origin = (element_pointer(context, builder, signature, arguments, i) for i in (0, 3))
         index = arguments[1].type
         block = []
         for j in range(lanes):
-            column = builder.gep(origin, [builder.mul(ir.Constant(index, j), arguments[4])])
+            column = builder.gep(origin, [builder.mul(ir.Constant(index, j), arguments[5])])
             block.append(builder.load(builder.bitcast(column, vector.as_pointer()), align=align))
         # A transposition exchanges the bits of the row number with those of the column number, one pair after another.
         for bit in (1 << b for b in range(lanes.bit_length() - 1)):
@@ -182,11 +212,11 @@ def copy_columns(typing, target, target_at, source, source_at, step):  # type: i
                     for mask in (low, high)
                 )
         for i, row in enumerate(block):
-            pointer = builder.gep(to, [ir.Constant(index, i * VECTORS * lanes)])
+            pointer = builder.gep(to, [builder.mul(ir.Constant(index, i), arguments[2])])
             builder.store(row, builder.bitcast(pointer, vector.as_pointer()), align=align)
         return context.get_dummy_value()
 
-    return types.void(target, types.intp, source, types.intp, types.intp), emit
+    return types.void(target, types.intp, types.intp, source, types.intp, types.intp), emit
 
 
 def vector_type(context, dtype):  # type: ignore[no-untyped-def]

@@ -11,7 +11,7 @@ import numpy as np
 
 from kernels.arguments import Array
 from kernels.compilation import jit
-from kernels.microkernel import ROWS, VECTORS, copy_columns, copy_row, multiply_tile
+from kernels.microkernel import ROWS, copy_columns, copy_row, multiply_tile, vector_size
 
 CHUNK = 40 * ROWS
 """Rows of A that are multiplied by a panel: `DEPTH` columns of so many stay in the second cache."""
@@ -103,7 +103,8 @@ def multiply(
                             c if whole else edge, at if whole else 0, c_rows if whole else edge_rows,
                             start, 0 if begin == 0 else -1,
                             a.flat, begin * a.column, a_rows, r, a_columns, 0,
-                            b.flat if is_panel else panels, begin * width if is_panel else (at - group) * depth, depth,
+                            b.flat if is_panel else panels, begin * width if is_panel else (at - group) * depth,
+                            depth, width,
                         )  # fmt: skip
                     if not whole:
                         for r in range(rows):
@@ -115,17 +116,17 @@ def multiply(
 def pack(panels: Array, b: Matrix, begin: int, depth: int, left: int, right: int, width: int) -> None:
     """Copy the columns ``left <= j < right`` of ``depth`` rows of B into panels, the last filled up with zeros."""
     whole = left + (right - left) // width * width
-    lanes = width // VECTORS
+    lanes = vector_size(panels)
     vectors = depth // lanes * lanes if b.row == 1 else 0
     if b.column == 1:
         for i in range(depth):
             for at in range(left, whole, width):
-                copy_row(panels, (at - left) * depth + i * width, b.flat, (begin + i) * b.row + at)
+                copy_row(panels, (at - left) * depth + i * width, b.flat, (begin + i) * b.row + at, width)
     else:
         for at in range(left, whole, lanes):
             target = (at - left) // width * width * depth + (at - left) % width
             for i in range(0, vectors, lanes):
-                copy_columns(panels, target + i * width, b.flat, begin + i + at * b.column, b.column)
+                copy_columns(panels, target + i * width, width, b.flat, begin + i + at * b.column, b.column)
             for i in range(vectors, depth):
                 for lane in range(lanes):
                     panels[target + i * width + lane] = b.flat[(begin + i) * b.row + (at + lane) * b.column]
@@ -133,3 +134,16 @@ def pack(panels: Array, b: Matrix, begin: int, depth: int, left: int, right: int
         for lane in range(width):
             value = b.flat[(begin + i) * b.row + (whole + lane) * b.column] if whole + lane < right else 0
             panels[(whole - left) * depth + i * width + lane] = value
+
+
+@jit()
+def transpose(target: Array, source: Array, rows: int, columns: int) -> None:
+    """Write the transpose of a flat matrix of ``rows`` times ``columns``."""
+    lanes = vector_size(target)
+    tall, wide = rows // lanes * lanes, columns // lanes * lanes
+    for j in range(0, wide, lanes):
+        for i in range(0, tall, lanes):
+            copy_columns(target, j * rows + i, rows, source, i * columns + j, columns)
+    for i in range(rows):
+        for j in range(wide if i < tall else 0, columns):
+            target[j * rows + i] = source[i * columns + j]

@@ -59,12 +59,13 @@ def conv2d_weight_grad(
         return np.zeros((*kernel, x.shape[3], g.shape[3]), x.dtype)
     plan = _plan(x.shape, g.shape, kernel, stride, padding, dilation, x.dtype)
     left, right = (g, x) if plan.exchanged else (x, g)
-    (taps, c_left), c_right, width, blocks = plan.shape, right.shape[3], panel_width(x.dtype), plan.blocks
+    (taps, c_left), c_right, blocks = plan.shape, right.shape[3], plan.blocks
+    width = panel_width(x.dtype, c_right)
     sums = np.empty((plan.parts, taps * c_left, -(-c_right // width), width), x.dtype)
     if plan.tiles is not None:
         run(sum_over_tiles, plan.nanoseconds / 3, sums, x, g, *plan.tiles, plan.exchanged)
     else:
-        run(_sum_over_pixels, plan.nanoseconds, sums, left, right, blocks, plan.rows, plan.targets, plan.group_rows)
+        run(_sum_over_pixels, plan.nanoseconds, sums, left, right, blocks, plan.rows, plan.targets, plan.group)
     gw = np.empty((*kernel, x.shape[3], g.shape[3]), x.dtype)
     steps = (1, c_left) if plan.exchanged else (c_right, 1)
     run(_add_parts, 0.2 * sums.size, gw.reshape(-1), sums, c_left, c_right, *steps)
@@ -81,7 +82,8 @@ class _Plan(NamedTuple):
     """Where the numbers of each row start in a window, group by group."""
     targets: Offsets
     """And where the row starts in the sums."""
-    group_rows: int
+    group: int
+    """Channels that are kept together."""
     parts: int
     nanoseconds: float
     tiles: tuple[Blocks, Blocks] | None
@@ -98,9 +100,10 @@ def _plan(
     dilation: Pair,
     dtype: np.dtype[Any],
 ) -> _Plan:
-    (kh, kw), c_in, c_out, width = kernel, x_shape[3], g_shape[3], panel_width(dtype)
+    (kh, kw), c_in, c_out = kernel, x_shape[3], g_shape[3]
 
     def cost(rows: int, columns: int, pixels: int) -> int:
+        width = panel_width(dtype, columns)
         return -(-rows // ROWS) * ROWS * -(-columns // width) * width * pixels
 
     # With few output channels most of a tile's columns would be empty. Without a stride, the roles can be exchanged:
@@ -116,7 +119,7 @@ def _plan(
         (n, height, columns, c_right), c_left = g_shape, c_in
         taps = [forward_phases(kernel[a], padding[a][0], dilation[a])[0] for a in (0, 1)]
     (top, bottom), (left, right) = ((axis[0][0], axis[-1][0]) for axis in taps)
-    group = min(c_left, width)
+    group, width = min(c_left, panel_width(dtype)), panel_width(dtype, c_right)
     reach = (bottom - top + 1, right - left + 1)
     blocks = divide(n, (height, columns), group, stride, (top, left), reach, dtype.itemsize, PIXELS)
 
@@ -149,7 +152,7 @@ def _plan(
         blocks,
         np.pad(rows, repeat_last, mode="edge"),
         np.pad(targets, repeat_last, mode="edge"),
-        -(-kh * kw * group // ROWS) * ROWS,
+        group,
         parts,
         2 * n * height * columns * size / (5 * width),
         tiles,
@@ -171,20 +174,21 @@ def _sum_over_pixels(
     blocks: Blocks,
     rows: Offsets,
     targets: Offsets,
-    group_rows: int,
+    group: int,
 ) -> None:
     """For each part of the batch, sum over pixels the numbers at ``rows`` from the window, times the pixel of g.
 
-    ``sums`` has shape (parts, rows, panels, width); ``targets`` is where a part's rows start in it, and ``group_rows``
-    how many rows share a group of channels.
+    ``sums`` has shape (parts, rows, panels, width); ``targets`` is where a part's rows start in it, and ``group`` how
+    many channels are kept together.
     """
     parts, row_count, panels, width = sums.shape
     c_left, c = x.shape[3], g.shape[3]
-    group = min(c_left, width)
+    group_rows = -(-row_count // c_left * group // ROWS) * ROWS
     most, whole = blocks.images * blocks.rows * blocks.cols, c // width
     flat, flat_g = sums.reshape(-1), g.reshape(-1)
     window = np.empty(blocks.images * blocks.window_rows * blocks.window_cols * -(-c_left // group) * group, x.dtype)
-    packed = np.zeros(panels * most * width, x.dtype)
+    is_panel = c == width and blocks.cols == blocks.width  # g is, as it lies
+    packed = flat_g if is_panel else np.zeros(panels * most * width, x.dtype)
     pixels = np.empty(most, np.int64)
     first_part, end_part = share(worker, workers, parts)
     for part in range(first_part, end_part):
@@ -193,25 +197,27 @@ def _sum_over_pixels(
         for block in range(first_block, end_block):
             copy_window(window, x, blocks, block, group)
             image, image_end, row, row_end, col, col_end = bounds(blocks, block)
-            pixel = 0
+            pixel, packed_at = 0, (image * g.shape[1] + row) * g.shape[2] * c if is_panel else 0
             for n in range(image, image_end):
                 for i in range(row, row_end):
                     source_row = (n - image) * blocks.window_rows + (i - row) * blocks.step_y
                     for j in range(col, col_end):
                         pixels[pixel] = (source_row * blocks.window_cols + (j - col) * blocks.step_x) * group
+                        pixel += 1
+                        if is_panel:
+                            continue
                         at = ((n * g.shape[1] + i) * g.shape[2] + j) * c
                         for panel in range(whole):
-                            copy_row(packed, (panel * most + pixel) * width, flat_g, at + panel * width)
-                        last, source = (whole * most + pixel) * width, at + whole * width
+                            copy_row(packed, (panel * most + pixel - 1) * width, flat_g, at + panel * width, width)
+                        last, source = (whole * most + pixel - 1) * width, at + whole * width
                         for lane in range(c - whole * width):
                             packed[last + lane] = flat_g[source + lane]
-                        pixel += 1
             for first in range(0, row_count, group_rows):
                 for panel in range(panels):
                     for tile in range(first, min(first + group_rows, row_count), ROWS):
                         multiply_tile(
                             flat, (part * row_count * panels + panel) * width, targets, flat, -1,
-                            window, 0, rows, tile, pixels, 0, packed, panel * most * width, pixel,
+                            window, 0, rows, tile, pixels, 0, packed, packed_at + panel * most * width, pixel, width,
                         )  # fmt: skip
 
 

@@ -230,7 +230,7 @@ def copy_window(window: Array, x: Array, blocks: Blocks, block: int, group: int)
                 elif inside:
                     for pixel in range(before, after):
                         if lanes == group:
-                            copy_row(window, at + pixel * group, flat, source + (pixel - before) * c)
+                            copy_row(window, at + pixel * group, flat, source + (pixel - before) * c, group)
                         else:
                             for lane in range(lanes):
                                 window[at + pixel * group + lane] = flat[source + (pixel - before) * c + lane]

@@ -13,7 +13,7 @@ import numpy as np
 
 from kernels.arguments import Array
 from kernels.compilation import jit
-from kernels.microkernel import ROWS, VECTORS, multiply_tile
+from kernels.microkernel import ROWS, multiply_tile, vector_size
 from kernels.threads import share
 from kernels.transforms import (
     ELEMENTS,
@@ -33,7 +33,7 @@ from kernels.windows import Blocks, bounds, copy_window, count_blocks
 def correlate_tiles(worker: int, workers: int, y: Array, x: Array, packed: Array, bias: Array, blocks: Blocks) -> None:
     """Write the correlation of x with weights, packed as (panels, 9, C_in, width), to y."""
     panels, taps, c_in, width = packed.shape
-    lanes, depth, pitch = width // VECTORS, c_in * width, _pitch(blocks, width)
+    lanes, depth, pitch = vector_size(x), c_in * width, _pitch(blocks, width)
     window, tiles = _window(blocks, x, lanes), np.empty(-(-c_in // width) * ELEMENTS * pitch, x.dtype)
     products, zeros = np.empty(panels * ELEMENTS * pitch, x.dtype), np.zeros(width, x.dtype)
     rows, columns = np.arange(pitch // width) * width, np.empty(c_in, np.int64)
@@ -60,7 +60,7 @@ def correlate_tiles(worker: int, workers: int, y: Array, x: Array, packed: Array
                     at = panel * ELEMENTS + element
                     multiply_tile(
                         products, at * pitch, rows, zeros, 0,
-                        tiles, element * pitch, rows, tile, columns, 0, weights, at * depth, c_in,
+                        tiles, element * pitch, rows, tile, columns, 0, weights, at * depth, c_in, width,
                     )  # fmt: skip
         _transform_back(y, results, bias_line, products, blocks, block, width)
 
@@ -75,7 +75,7 @@ def sum_over_tiles(
     """
     parts, row_count, panels, width = sums.shape
     c_in, c_out, c_left = x.shape[3], g.shape[3], row_count // (TAPS * TAPS)
-    lanes, pitch = width // VECTORS, _pitch(x_blocks, width)
+    lanes, pitch = vector_size(x), _pitch(x_blocks, width)
     x_window, x_tiles = _window(x_blocks, x, lanes), np.empty(-(-c_in // width) * ELEMENTS * pitch, x.dtype)
     g_window, g_tiles = _window(g_blocks, g, lanes), np.empty(-(-c_out // width) * ELEMENTS * pitch, x.dtype)
     left, right = (g_tiles, x_tiles) if exchanged else (x_tiles, g_tiles)
@@ -100,7 +100,7 @@ def sum_over_tiles(
                         at = panel * ELEMENTS + element
                         multiply_tile(
                             products, at * depth, targets, zeros, 0 if block == first_block else -1,
-                            left, element * pitch, rows, row, columns, 0, right, at * pitch, count,
+                            left, element * pitch, rows, row, columns, 0, right, at * pitch, count, width,
                         )  # fmt: skip
         step = panels * width
         for panel in range(panels):
@@ -135,7 +135,7 @@ def _transform_tiles(
     tiles: Array, window: Array, blocks: Blocks, block: int, c: int, width: int, are_inputs: bool
 ) -> int:
     """Transform the tiles of a block, of inputs or of the cotangents of outputs; how many there are."""
-    pitch, lanes = _pitch(blocks, width), width // VECTORS
+    pitch, lanes = _pitch(blocks, width), vector_size(tiles)
     image, image_end, row, row_end, col, col_end = bounds(blocks, block)
     tile = 0
     for n in range(image_end - image):
@@ -158,7 +158,7 @@ def _transform_back(
 ) -> None:
     """Transform the products of a block, and copy to y what lies inside."""
     _, h, w, c = y.shape
-    pitch, lanes, line = _pitch(blocks, width), width // VECTORS, bias_line.size
+    pitch, lanes, line = _pitch(blocks, width), vector_size(y), bias_line.size
     image, image_end, row, row_end, col, col_end = bounds(blocks, block)
     tile = 0
     for n in range(image_end - image):

@@ -155,6 +155,8 @@ geometries = (
     same((3, 2000), n=1, c_in=2),  # several blocks in a row
     same((28, 29), c_in=1, c_out=32),
     same((28, 29), c_in=32, c_out=1),
+    same((28, 27), n=3, c_in=16, c_out=1),  # a single vector of columns
+    same((29, 28), n=5, c_in=1, c_out=32, stride=2),  # several phases of few output channels, in its input gradient
     same((28, 29), c_in=8, c_out=16, stride=2),
     (2, (1, 300), 4, 8, (1, 2), (1, 1), ((0, 0), (64, 0)), (1, 64)),  # causal and dilated
     (1, (2, 2), 3, 3, (4, 4), (1, 1), ((1, 1), (2, 1)), (1, 1)),  # a kernel larger than the image

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 LIMIT = 2**27
 """Bytes of memory beyond which nothing is recorded: a program keeps every array that was made, and where they are that
-large, Python takes a small share of the time (of the small convolutional GAN of `benchmarks`, with 75 MB, an eighth)."""
+large, Python takes a small share of the time (of the convolutional GAN of `benchmarks`, with 75 MB, an eighth)."""
 
 
 class Memory(NamedTuple):
