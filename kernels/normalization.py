@@ -1,8 +1,9 @@
 """Group and layer normalization, with their gradients.
 
-Long sums run in float64 whatever the dtype: over a 28 × 28 image they would lose up to three digits in float32, and memory,
-not arithmetic, sets the pace. The variance is the mean square of the differences from the mean, which takes a second
-pass over a sample that the cache still holds, and never the cancelling difference of mean square and squared mean.
+Long sums run in float64 whatever the dtype: over a 28 × 28 image they would lose up to three digits in float32, and
+memory, not arithmetic, sets the pace. The variance is the mean square of the differences from the mean, which takes a
+second pass over a sample that the cache still holds, and never the cancelling difference of mean square and squared
+mean.
 """
 
 import math
