@@ -88,6 +88,27 @@ def gated_tanh(m: int, c: int) -> list[Workload]:
     return _both("gated_tanh", f"{m}x{2 * c}", make)
 
 
+def bounded_affine(m: int, c: int) -> list[Workload]:
+    """The map of an affine coupling, with its log-determinant, and its gradient."""
+
+    def coupled(library: Any, x: Any, theta: Any, concatenate: Any) -> Any:
+        s = 3 * library.tanh(theta[:, :c] / 3)
+        return concatenate([x * library.exp(s) + theta[:, c:], s.sum(1, keepdims=True)], 1)
+
+    def make(gradient: bool) -> Case:
+        x, theta, g = _normal(m, c), _normal(m, 2 * c), _normal(m, c + 1)
+        args = (g, x, theta, 3.0) if gradient else (x, theta, 3.0)
+        return Case(
+            args,
+            (x, theta),
+            lambda torch, x, theta: coupled(torch, x, theta, torch.cat),
+            lambda jax, x, theta: coupled(jax.numpy, x, theta, jax.numpy.concatenate),
+            g if gradient else None,
+        )
+
+    return _both("bounded_affine", f"{m}x{c}", make)
+
+
 # -------------------------------------------------------------------------------------------------------------- images
 
 
@@ -398,6 +419,7 @@ def workloads() -> list[Workload]:
         *(linear(*shape) for shape in LINEAR),
         *(activate(*shape) for shape in ACTIVATIONS),
         gated_tanh(8192, 32),
+        bounded_affine(256, 1),
         *(convolution(*shape) for shape in CONVOLUTIONS),
         pooling(64, (28, 28), 32),
         group_norm(64, (28, 28), 32, "silu"),

@@ -29,6 +29,8 @@ _MODULE_OF = {
     "conv2d": "convolution",
     "conv2d_input_grad": "convolution",
     "conv2d_weight_grad": "weight_gradient",
+    "bounded_affine": "coupling",
+    "bounded_affine_grad": "coupling",
     "group_norm": "normalization",
     "group_norm_grad": "normalization",
     "layer_norm": "normalization",

@@ -107,6 +107,29 @@ def gated_tanh_grad(g: Array, x: Array) -> Array:
     return np.concatenate([g * s * (1 - t * t), g * t * (s * (1 - s))], axis=1)
 
 
+def bounded_affine(x: Array, theta: Array, bound: float, inverse: bool = False) -> Array:
+    """``x * exp(s) + t`` of x ``(M, C)``, or its inverse ``(x - t) * exp(-s)``; beside it, the log-determinant.
+
+    The halves of each row of theta ``(M, 2 C)`` are r and t, and ``s = bound * tanh(r / bound)``. The last column of
+    the result ``(M, C + 1)`` is the sum of s, or of -s.
+    """
+    r, t = np.split(theta, 2, axis=1)
+    s = bound * np.tanh(r / bound)
+    y, log_scale = ((x - t) * np.exp(-s), -s) if inverse else (x * np.exp(s) + t, s)
+    return np.concatenate([y, log_scale.sum(axis=1, keepdims=True)], axis=1)
+
+
+def bounded_affine_grad(g: Array, x: Array, theta: Array, bound: float, inverse: bool = False) -> tuple[Array, Array]:
+    """The cotangents of `bounded_affine`'s x and theta."""
+    r, t = np.split(theta, 2, axis=1)
+    squashed = np.tanh(r / bound)
+    sign = -1 if inverse else 1
+    gx = g[:, :-1] * np.exp(sign * bound * squashed)
+    g_log_scale = gx * (x - t if inverse else x) + g[:, -1:]
+    gr, gt = sign * g_log_scale * (1 - squashed**2), -gx if inverse else g[:, :-1]
+    return gx, np.concatenate([gr, gt], axis=1)
+
+
 def _sigmoid(x: Array) -> Array:
     e = np.exp(-np.abs(x))  # never overflows
     return np.where(x >= 0, 1 / (1 + e), e / (1 + e))

@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from kernels import activation, affine, microkernel, normalization, optimizer, product, reduction, reference
+from kernels import activation, affine, coupling, microkernel, normalization, optimizer, product, reduction, reference
 from tests.kernels import minimal_filtering
 
 Numbers = Callable[..., np.ndarray]
@@ -78,6 +78,38 @@ def gated_tanh_grad_scale(g: Any, x: Any) -> Any:
 gates = st.tuples(sides(), sides(8, 16), st.sampled_from([0.1, 1.0, 30.0]))
 activations = st.tuples(elements(activation.BLOCK), kinds, alphas, st.sampled_from([0.1, 1.0, 5.0, 40.0]))
 many_activations = tuple(((5 * activation.BLOCK + 3,), kind, 0.25, 3.0) for kind in reference.ACTIVATIONS)
+
+
+def bounded_affine(normal: Numbers, m: int, c: int, scale: float, bound: float, inverse: bool) -> tuple:
+    return normal(m, c), normal(m, 2 * c, scale=scale), bound, inverse
+
+
+def bounded_affine_scale(x: Any, theta: Any, bound: float, inverse: bool) -> Any:
+    """The log-scales, which may cancel while their slopes vanish."""
+    log_scale = bound * np.tanh(theta[:, : x.shape[1]] / bound)
+    return np.concatenate([np.zeros_like(x), np.abs(log_scale).sum(1, keepdims=True)], axis=1)
+
+
+def bounded_affine_grad(normal: Numbers, m: int, c: int, *settings: Any) -> tuple:
+    return normal(m, c + 1), *bounded_affine(normal, m, c, *settings)
+
+
+def bounded_affine_grad_scale(g: Any, x: Any, theta: Any, bound: float, inverse: bool) -> tuple[Any, Any]:
+    """The distance of tanh from 1, to which it may be near."""
+    r, t = np.split(theta, 2, axis=1)
+    log_scale = (-bound if inverse else bound) * np.tanh(r / bound)
+    to_log_scale = np.abs(g[:, :-1] * (x - inverse * t)) * np.exp(log_scale) + np.abs(g[:, -1:])
+    return 0.0, np.concatenate([to_log_scale, np.zeros_like(t)], axis=1)
+
+
+couplings = st.tuples(
+    sides(coupling.BLOCK),
+    sides(8, 16),
+    st.sampled_from([0.1, 1.0, 30.0]),
+    st.sampled_from([0.5, 3.0]),  # numbers of float32
+    st.booleans(),
+)
+many_rows = tuple((20 * coupling.BLOCK + 3, 3, 1.0, 3.0, inverse) for inverse in (False, True))
 
 
 def linear(normal: Numbers, m: int, k: int, n: int, kind: str, alpha: float, with_bias: bool) -> tuple:
@@ -341,6 +373,8 @@ CASES = {
     "activate_grad": Case(activate_grad, activations, many_activations, roundings=6),
     "gated_tanh": Case(gated_tanh, gates, ((301, 40, 3.0),)),
     "gated_tanh_grad": Case(gated_tanh_grad, gates, ((301, 40, 3.0),), scale=gated_tanh_grad_scale),
+    "bounded_affine": Case(bounded_affine, couplings, many_rows, scale=bounded_affine_scale),
+    "bounded_affine_grad": Case(bounded_affine_grad, couplings, many_rows, scale=bounded_affine_grad_scale),
     "linear": Case(
         linear,
         st.tuples(*matrices, kinds, alphas, st.booleans()),

@@ -59,6 +59,11 @@ KERNEL = np.ones((3, 3, 1, 2), np.float32)
             ShapeError,
             r"gated_tanh: x \(\.\.\.,2C\)=\(3, 3\) must have an even last axis",
         ),
+        (
+            lambda: tg.bounded_affine(X, X),
+            ShapeError,
+            r"bounded_affine: theta \(\.\.\.,2C\)=\(3, 4\) does not fit x \(\.\.\.,C\)=\(3, 4\)",
+        ),
         (lambda: tg.cross_entropy(tg.tensor(1.0), 0), ShapeError, r"logits must be \(\.\.\.,K\)"),
         (lambda: tg.cross_entropy(X, [0, 1]), ShapeError, "cross_entropy: .*broadcast"),
         (lambda: tg.cross_entropy(X, [0, 1, 4]), DataError, "labels must be integers from 0 to K-1=3"),

@@ -78,4 +78,4 @@ def no_log_det(x: Any) -> Tensor:
 
 def sum_rows(x: Any) -> Tensor:
     """The sum over all axes but the first."""
-    return ops.sum(x, tuple(range(1, x.ndim)))
+    return ops.sum(x, tuple(range(1, x.ndim))) if x.ndim > 1 else x

@@ -92,13 +92,9 @@ class AffineCoupling(Coupling):
         self.bound = bound
 
     def transform(self, b: Tensor, theta: Tensor) -> Pair:
-        s, t = self._scale_and_shift(theta)
-        return b * ops.exp(s) + t, sum_rows(s)
+        y, log_det = ops.bounded_affine(b, theta, self.bound)
+        return y, sum_rows(log_det)
 
     def inverse_transform(self, b: Tensor, theta: Tensor) -> Pair:
-        s, t = self._scale_and_shift(theta)
-        return (b - t) * ops.exp(-s), -sum_rows(s)
-
-    def _scale_and_shift(self, theta: Tensor) -> Pair:
-        n = self.dim - self.passed
-        return self.bound * ops.tanh(theta[..., :n] / self.bound), theta[..., n:]
+        x, log_det = ops.bounded_affine(b, theta, self.bound, inverse=True)
+        return x, sum_rows(log_det)

@@ -16,6 +16,7 @@ from tinygen.ops.activation import (
     tanh,
 )
 from tinygen.ops.convolution import conv1d, conv2d, conv_transpose2d
+from tinygen.ops.coupling import bounded_affine
 from tinygen.ops.elementwise import (
     abs,
     add,
@@ -91,6 +92,7 @@ __all__ = [
     "astype",
     "avg_pool2d",
     "binary_cross_entropy",
+    "bounded_affine",
     "broadcast_to",
     "cholesky",
     "clip",
