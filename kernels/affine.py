@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernels import reduction
-from kernels.activation import IDENTITY, LEAKY_RELU, NANOSECONDS, activate_grad, forward, kind_code
+from kernels.activation import IDENTITY, LEAKY_RELU, NANOSECONDS, activate_grad, backward, forward, kind_code
 from kernels.arguments import Array, check, show
 from kernels.compilation import jit
 from kernels.microkernel import ROWS, panel_width
@@ -26,9 +26,10 @@ multiples of w's rows. Its gradient has one way for both."""
 BLOCK = 2**16
 """Elements of the result that are computed before they are activated: they stay in the second cache meanwhile."""
 
-PARTS, SMALL = 8, 2**16
-"""From so many parts of the batch on, and for so many weights at most, the gradient is computed part by part: what is
-read of a part stays in the second cache for all three products, and so does what it adds to the gradient of w."""
+PARTS, LEAST, SMALL = 8, 128, 2**16
+"""For so many weights at most, the gradient is computed in so many parts of the batch, each of at least so many rows: a
+thread finds what it reads of a part where it wrote it, in its own second cache. Larger batches have larger parts, and,
+beyond `kernels.reduction.PART` rows for each, more of them."""
 
 
 def linear(
@@ -112,23 +113,32 @@ def linear_grad(
             show(name, axes, array.shape) for name, axes, array in (("g", "M,N", g), ("x", "M,K", x), ("w", "K,N", w))
         )
         raise ValueError(f"linear_grad: the shapes {shapes} do not fit together")
-    # activate_grad refuses None
-    gz = g if activation == "identity" else activate_grad(g, saved, activation, alpha)  # type: ignore[arg-type]
+    kind = kind_code("linear_grad", activation)
+    saved = check("linear_grad", "saved", g if kind == IDENTITY else saved, "M,N", dtype)
+    if saved.shape != g.shape:
+        raise ValueError(f"linear_grad: {show('saved', 'M,N', saved.shape)} and {show('g', 'M,N', g.shape)} differ")
+    width, few, parts = panel_width(dtype), min(k, n) <= FEW, _parts(m, k, n)
+    product = m * k * n * 0.08 if few else _duration(m, k, n, width)
+    nanoseconds = (needs[0] + needs[1]) * product + m * n * (0.1 + NANOSECONDS[activation])
     gx, gw, gb = (
         np.empty(shape if needed else (0,) * len(shape), dtype)
         for shape, needed in zip(((m, k), (k, n), (n,)), needs, strict=True)
     )
-    width = panel_width(dtype)
-    few, parts = min(k, n) <= FEW, m // reduction.PART
-    product = m * k * n * 0.08 if few else _duration(m, k, n, width)
-    nanoseconds = (needs[0] + needs[1]) * product + m * n * 0.1
-    if few or parts < PARTS or w.size > SMALL:
-        run(_linear_grad_few if few else _linear_grad, nanoseconds, gz, x, w, gx, gw, gb, width)
-    else:
+    if parts > 1:
         gws, gbs = np.empty((parts, *gw.shape), dtype), np.empty((parts, *gb.shape), dtype)
-        run(_linear_grad_by_parts, nanoseconds, gz, x, w, gx, gws, gbs, width)
+        run(_linear_grad_by_parts, nanoseconds, g, saved, x, w, gx, gws, gbs, kind, alpha, width)
         gw, gb = reduction.add_parts(gws), reduction.add_parts(gbs)
+    elif few:
+        run(_linear_grad_by_parts, nanoseconds, g, saved, x, w, gx, gw[None], gb[None], kind, alpha, width)
+    else:
+        gz = g if kind == IDENTITY else activate_grad(g, saved, activation, alpha)
+        run(_linear_grad, nanoseconds, gz, x, w, gx, gw, gb, width)
     return gx if needs[0] else None, gw if needs[1] else None, gb if needs[2] else None
+
+
+def _parts(m: int, k: int, n: int) -> int:
+    """The number of parts of the batch."""
+    return 1 if k * n > SMALL else max(1, min(m // LEAST, PARTS), m // reduction.PART)
 
 
 # -------------------------------------------------------------------------------------------------------------- kernels
@@ -263,87 +273,88 @@ def _linear_grad(
 
 @jit()
 def _linear_grad_by_parts(
-    worker: int, workers: int, gz: Array, x: Array, w: Array, gx: Array, gws: Array, gbs: Array, width: int
+    worker: int,
+    workers: int,
+    g: Array,
+    saved: Array,
+    x: Array,
+    w: Array,
+    gx: Array,
+    gws: Array,
+    gbs: Array,
+    kind: int,
+    alpha: float,
+    width: int,
 ) -> None:
-    """What `_linear_grad` does; gws and gbs are what each part of the batch adds to gw and gb."""
+    """What `_linear_grad` does, and the activation's gradient before it.
+
+    The entries of gws and gbs are what each part of the batch adds to gw and gb.
+    """
     parts = len(gbs)
     (m, k), n = x.shape, w.shape[1]
-    flat_x, flat_gz, none = x.reshape(-1), gz.reshape(-1), np.empty(0, gz.dtype)
-    origin = np.intp(0)  # see `_linear_grad`
+    flat_x, flat_g, flat_saved, flat_gx = x.reshape(-1), g.reshape(-1), saved.reshape(-1), gx.reshape(-1)
+    none, origin = np.empty(0, g.dtype), np.intp(0)  # a literal is a type of its own: `multiply` would compile anew
+    room = np.empty(0 if kind == IDENTITY else -(-m // parts) * n, g.dtype)
     first, last = share(worker, workers, parts)
     for part in range(first, last):
         top, bottom = share(part, parts, m)
-        if gx.size:
-            factors = Matrix(flat_gz, n, 1), Matrix(w.reshape(-1), 1, n)
-            multiply(gx.reshape(-1), origin, k, factors[0], factors[1], n, none, top, bottom, origin, k, width)
-        if gws.size:
-            factors = Matrix(flat_x[top * k :], 1, k), Matrix(flat_gz[top * n :], n, 1)
-            multiply(gws[part].reshape(-1), origin, n, *factors, bottom - top, none, origin, k, origin, n, width)
-        add_up(gbs[part], gz, top, bottom, 0)
-
-
-@jit()
-def _linear_grad_few(
-    worker: int, workers: int, gz: Array, x: Array, w: Array, gx: Array, gw: Array, gb: Array, width: int
-) -> None:
-    """What `_linear_grad` does, where w has few rows or columns, which would leave most of a tile empty."""
-    m, n = gz.shape
-    if gx.size and n <= FEW:
-        columns = np.ascontiguousarray(w.T)
-        first, last = share(worker, workers, m)
-        for i in range(first, last):
-            gx[i] = 0
-            for j in range(n):
-                _add_multiple(gx[i], gz[i, j], columns[j])
-    elif gx.size:
-        first, last = share(worker, workers, m)
-        _multiply_few(gx, gz, w, first, last)
-    if gw.size:
-        thin, wide = (gz, x) if n <= FEW else (x, gz)
-        left, right = _columns(worker, workers, wide.shape[1], width)
-        total, part = np.zeros((2, thin.shape[1], right - left), gw.dtype)
-        for first in range(0, m if left < right else 0, reduction.FEW):
-            part[:] = 0
-            for i in range(first, min(first + reduction.FEW, m)):
-                for j in range(thin.shape[1]):
-                    _add_multiple(part[j], thin[i, j], wide[i, left:right])
-            total += part
-        for j in range(thin.shape[1]):
-            for i in range(right - left):
-                if n <= FEW:
-                    gw[left + i, j] = total[j, i]
-                else:
-                    gw[j, left + i] = total[j, i]
-    _sum_columns(worker, workers, gb, gz, width)
-
-
-@jit(fastmath={"contract"}, inline="always")
-def _add_multiple(row: Array, factor: float, other: Array) -> None:
-    """``row += factor * other``."""
-    for j in range(row.size):
-        row[j] += factor * other[j]
+        size, gz = bottom - top, flat_g[top * n : bottom * n]
+        if kind != IDENTITY:
+            backward(gz, flat_saved[top * n : bottom * n], room[: size * n], kind, alpha)
+            gz = room[: size * n]
+        if gx.size and k <= FEW:
+            _multiply_few(gx[top:bottom], gz.reshape(size, n), w)
+        elif gx.size:
+            factors = Matrix(gz, n, 1), Matrix(w.reshape(-1), 1, n)
+            multiply(flat_gx[top * k :], origin, k, *factors, n, none, origin, size, origin, k, width)
+        if gws.size and min(k, n) <= FEW:
+            _add_few(gws[part], x[top:bottom], gz.reshape(size, n))
+        elif gws.size:
+            factors = Matrix(flat_x[top * k :], 1, k), Matrix(gz, n, 1)
+            multiply(gws[part].reshape(-1), origin, n, *factors, size, none, origin, k, origin, n, width)
+        if gbs.size:
+            add_up(gbs[part], gz.reshape(size, n), 0, size, 0)
 
 
 @jit(fastmath={"contract", "reassoc"})
-def _multiply_few(y: Array, a: Array, b: Array, first: int, last: int) -> None:
-    """Rows of ``y = a bᵀ`` by scalar products."""
-    for i in range(first, last):
-        for j in range(b.shape[0]):
+def _multiply_few(y: Array, a: Array, b: Array) -> None:
+    """``y = a bᵀ`` by scalar products."""
+    for i in range(len(a)):
+        for j in range(len(b)):
             total = y.dtype.type(0)
             for step in range(a.shape[1]):
                 total += a[i, step] * b[j, step]
             y[i, j] = total
 
 
+@jit(fastmath={"contract"})
+def _add_few(gw: Array, x: Array, gz: Array) -> None:
+    """``gw = xᵀ gz``, of which one has few columns: four rows of the other at a time are multiplied by each of them."""
+    thin, wide = (gz, x) if gz.shape[1] <= FEW else (x, gz)
+    total = np.zeros((thin.shape[1], wide.shape[1]), gw.dtype)
+    m = len(wide) // 4 * 4
+    for i in range(0, m, 4):
+        for j in range(len(total)):
+            t, a, b, c, d = total[j], thin[i, j], thin[i + 1, j], thin[i + 2, j], thin[i + 3, j]
+            p, q, r, s = wide[i], wide[i + 1], wide[i + 2], wide[i + 3]
+            for k in range(len(t)):
+                t[k] += (a * p[k] + b * q[k]) + (c * r[k] + d * s[k])
+    for i in range(m, len(wide)):
+        for j in range(len(total)):
+            for k in range(wide.shape[1]):
+                total[j, k] += thin[i, j] * wide[i, k]
+    for j in range(len(total)):
+        for k in range(wide.shape[1]):
+            if gz.shape[1] <= FEW:
+                gw[k, j] = total[j, k]
+            else:
+                gw[j, k] = total[j, k]
+
+
 @jit()
 def _sum_columns(worker: int, workers: int, total: Array, rows: Array, width: int) -> None:
     """One worker's columns of the sum of all rows."""
-    left, right = _columns(worker, workers, total.size, width)
+    panels = -(-total.size // width)
+    first, last = share(worker, workers, panels)
+    left, right = first * width, min(last * width, total.size)
     add_up(total[left:right], rows, 0, len(rows), left)
-
-
-@jit()
-def _columns(worker: int, workers: int, n: int, width: int) -> tuple[int, int]:
-    """One worker's columns of n, in whole panels."""
-    first, last = share(worker, workers, -(-n // width))
-    return first * width, min(last * width, n)

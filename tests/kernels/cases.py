@@ -385,6 +385,8 @@ CASES = {
         st.tuples(*matrices, kinds, alphas, st.tuples(*[st.booleans()] * 3)),
         (
             *((*shape, kind, 0.5, (True,) * 3) for shape, kind in zip(products, some_kinds, strict=True)),
+            (2 * affine.LEAST + 3, 2, 40, "relu", 0.5, (True,) * 3),
+            (2 * affine.LEAST + 3, 40, 2, "identity", 0.5, (True,) * 3),
             (affine.PARTS * reduction.PART + 3, 24, 20, "relu", 0.5, (False, True, False)),
             (affine.PARTS * reduction.PART, 20, 24, "silu", 0.5, (True, False, True)),
         ),
