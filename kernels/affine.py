@@ -232,7 +232,7 @@ def _linear_few_rows(
     alpha: float,
     width: int,
 ) -> None:
-    """What `_linear` does, by sums of multiples of w's rows, four at a time, in the same order."""
+    """What `_linear` does, by sums of multiples of w's rows, four at a time."""
     (m, k), n = x.shape, w.shape[1]
     total = np.empty(n, y.dtype)
     first, last = share(worker, workers, m)
@@ -245,7 +245,8 @@ def _linear_few_rows(
             for j in range(n):
                 total[j] = total[j] + p * w[step, j] + q * w[step + 1, j] + r * w[step + 2, j] + s * w[step + 3, j]
         for step in range(whole, k):
-            _add_multiple(total, x[i, step], w[step])
+            for j in range(n):
+                total[j] += x[i, step] * w[step, j]
         for j in range(n):
             z[i, j] = total[j]
         if kind != IDENTITY:
