@@ -29,7 +29,7 @@ def test_products_are_counted_where_they_were_called() -> None:
     assert (conv.calls, conv.flops) == (1, 2 * 2 * 6 * 2 * 4 * 5 * 2 * 3 * 3)  # x needs no gradient of the optimizer
     assert rows["Net.hidden", "linear"].flops == 3 * 2 * 6 * 40 * 7
     assert rows["Net", "matrix_product"].flops == 3 * 2 * 6 * 7 * 2
-    assert rows["", "Optimizer._descend"].calls == 1
+    assert rows["", "SGD._update"].calls == 1
     assert all(row.forward > 0 for row in found.rows) and conv.backward > 0 and conv.bytes > x.data.nbytes
     assert sum(row.seconds for row in found.rows) < found.seconds
     assert [row.seconds for row in found.rows] == sorted((row.seconds for row in found.rows), reverse=True)

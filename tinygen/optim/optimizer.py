@@ -39,6 +39,11 @@ def _clip(gradients: Sequence[np.ndarray], norm: float, max_norm: float) -> None
             g *= max_norm / norm
 
 
+def _check_finite(loss: np.ndarray) -> None:
+    if not math.isfinite(loss.item()):
+        raise NonFiniteError(f"the loss is {loss.item()}")
+
+
 class Optimizer:
     """Base of the optimizers.
 
@@ -95,9 +100,10 @@ class Optimizer:
         if watching is not None:
             for name in self._kernels_are_given:
                 watching.depends_on(self, name)
+        effect(_check_finite, loss)
         gradients = grad(loss, self.parameters, allow_unused=True)
         norm = effect(self._gather, gradients, noted=True)
-        effect(self._accept, loss, norm, [g is not None for g in gradients])
+        effect(self._accept, norm, [g is not None for g in gradients])
         effect(self._update, self._present, noted=bool(self._kernels_are_given))
         return Tensor.wrap(norm)
 
@@ -107,10 +113,8 @@ class Optimizer:
             do(np.copyto, place.data, 0 if gradient is None else gradient)
         return kernels.norm(self._gradient)
 
-    def _accept(self, loss: np.ndarray, norm: np.ndarray, reached: Sequence[bool]) -> None:
-        """Check what was computed for a step, and prepare to take it."""
-        if not math.isfinite(loss.item()):
-            raise NonFiniteError(f"the loss is {loss.item()}")
+    def _accept(self, norm: np.ndarray, reached: Sequence[bool]) -> None:
+        """Check and clip the gradient, and prepare to take a step."""
         _clip([self._gradient], norm.item(), self.max_norm)
         for p, place, yes in zip(self.parameters, self._places, reached, strict=True):
             p.grad = place if yes else None
