@@ -310,10 +310,10 @@ def adam(size: int) -> Workload:
     def update(module: Any) -> Call:
         p, g, m, v = _normal(size), _normal(size), np.zeros(size, np.float32), np.zeros(size, np.float32)
 
-        ends, steps, lr = np.array([size]), np.array([1]), np.array([1e-3], np.float32)
+        ends, steps, settings = np.array([size]), np.array([1]), np.array([1e-3, 0.9, 0.999, 1e-8, 0])
 
         def call() -> Array:
-            module.adam(p, g, m, v, ends, steps, lr, 0.9, 0.999, 1e-8)
+            module.adam(p, g, m, v, ends, steps, settings)
             return p
 
         return call

@@ -2,7 +2,7 @@
 
 The bias is what the products are added to, and the activation is applied while some rows are still in the cache, so
 both are almost free. The products of the layer and its gradient are made by `multiply`, except those of up to `FEW`
-rows or columns, of which a tile would be mostly empty: an example alone is then five times as fast.
+rows or columns, of which a tile would be mostly empty: an example alone is then up to four times as fast.
 """
 
 from functools import lru_cache
@@ -21,15 +21,15 @@ from kernels.threads import run, share
 
 FEW = 4
 """Columns up to which `linear` computes each element by itself, as a scalar product, and rows up to which it adds
-multiples of w's rows. Its gradient has one way for both."""
+multiples of w's rows; and columns and rows of w up to which its gradient does the like."""
 
 BLOCK = 2**16
 """Elements of the result that are computed before they are activated: they stay in the second cache meanwhile."""
 
-PARTS, LEAST, SMALL = 8, 128, 2**16
+PARTS, LEAST, LEAST_OF_FEW, SMALL = 8, 128, 16, 2**16
 """For so many weights at most, the gradient is computed in so many parts of the batch, each of at least so many rows: a
 thread finds what it reads of a part where it wrote it, in its own second cache. Larger batches have larger parts, and,
-beyond `kernels.reduction.PART` rows for each, more of them."""
+beyond `kernels.reduction.PART` rows for each, more of them. Weights of `FEW` columns or rows have no other way."""
 
 
 def linear(
@@ -138,7 +138,10 @@ def linear_grad(
 
 def _parts(m: int, k: int, n: int) -> int:
     """The number of parts of the batch."""
-    return 1 if k * n > SMALL else max(1, min(m // LEAST, PARTS), m // reduction.PART)
+    few = min(k, n) <= FEW
+    if k * n > SMALL and not few:
+        return 1
+    return max(1, min(m // (LEAST_OF_FEW if few else LEAST), PARTS), m // reduction.PART)
 
 
 # -------------------------------------------------------------------------------------------------------------- kernels
@@ -269,7 +272,7 @@ def _linear_grad(
         top, bottom, left, right = rectangle(worker, workers, k, m, n, width, False)
         factors = Matrix(x.reshape(-1), 1, k), Matrix(flat_gz, n, 1)
         multiply(gw.reshape(-1), origin, n, factors[0], factors[1], m, none, top, bottom, left, right, width)
-    _sum_columns(worker, workers, gb, gz, width)
+    _sum_rows(worker, workers, gb, gz, width)
 
 
 @jit()
@@ -353,7 +356,7 @@ def _add_few(gw: Array, x: Array, gz: Array) -> None:
 
 
 @jit()
-def _sum_columns(worker: int, workers: int, total: Array, rows: Array, width: int) -> None:
+def _sum_rows(worker: int, workers: int, total: Array, rows: Array, width: int) -> None:
     """One worker's columns of the sum of all rows."""
     panels = -(-total.size // width)
     first, last = share(worker, workers, panels)

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+F = TypeVar("F", bound=Callable[..., Any])
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
 
 _calls: ContextVar[list[Call] | None] = ContextVar("calls", default=None)
@@ -29,6 +30,12 @@ def note(function: Callable[..., Any], *args: Any) -> None:
     calls = _calls.get()
     if calls is not None:
         calls.append((function, args))
+
+
+def by_kernels(function: F) -> F:
+    """Declare that all that a function does to memory is noted, so that its calls stand for it."""
+    function.by_kernels = True  # type: ignore[attr-defined]
+    return function
 
 
 def do(function: Callable[..., Any], *args: Any) -> None:

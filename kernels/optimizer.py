@@ -23,11 +23,7 @@ def adam(
     v: Array,
     ends: Counts,
     steps: Counts,
-    lr: Array,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float = 0.0,
+    settings: Array,
 ) -> None:
     """`kernels.reference.adam`, compiled: p, m and v are changed in place, and may not need to be copied for it.
 
@@ -35,7 +31,7 @@ def adam(
     ------
     TypeError : floating arrays are not all float32 or all float64; ends or steps are not int64
     ValueError : p, g, m and v are not flat and of one length; p, m or v not contiguous or not writable; ends do not
-        divide them; steps are not as many, or negative; lr is not one
+        divide them; steps are not as many, or negative; settings are not five
     """
     for name, array in (("p", p), ("m", m), ("v", v)):
         if check("adam", name, array, "P", p.dtype if isinstance(p, np.ndarray) else None) is not array:
@@ -52,10 +48,10 @@ def adam(
         raise ValueError(f"adam: ends must ascend to the length of p, {len(p)}, with a step for each: {ends}, {steps}")
     if (steps < 0).any():
         raise ValueError(f"adam: steps={steps} must count from 1, or be 0")
-    lr = check("adam", "lr", lr, "1", p.dtype)
-    if len(lr) != 1:
-        raise ValueError(f"adam: lr={lr} must be one number")
-    run(_adam, p.size * 0.5, p, g, m, v, contiguous(ends), contiguous(steps), lr, beta1, beta2, eps, weight_decay)
+    settings = check("adam", "settings", settings, "5", np.dtype(np.float64))
+    if len(settings) != 5:
+        raise ValueError(f"adam: settings={settings} must be five: lr, beta1, beta2, eps, weight_decay")
+    run(_adam, p.size * 0.5, p, g, m, v, contiguous(ends), contiguous(steps), settings)
 
 
 @jit()
@@ -68,12 +64,9 @@ def _adam(
     v: Array,
     ends: Counts,
     steps: Counts,
-    lr: Array,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
+    settings: Array,
 ) -> None:
+    beta1, beta2 = settings[1], settings[2]
     first, last = share(worker, workers, -(-p.size // BLOCK))
     i, begin = np.searchsorted(ends, first * BLOCK, side="right"), first * BLOCK
     while begin < min(last * BLOCK, p.size):
@@ -81,7 +74,7 @@ def _adam(
         stop = min(ends[i], last * BLOCK)
         for block in range(begin // BLOCK, -(-stop // BLOCK) if steps[i] > 0 else 0):
             part = slice(max(begin, block * BLOCK), min(stop, (block + 1) * BLOCK))
-            _adam_part(p[part], g[part], m[part], v[part], lr[0], beta1, beta2, bias1, bias2, eps, weight_decay)
+            _adam_part(p[part], g[part], m[part], v[part], settings, bias1, bias2)
         begin, i = stop, i + 1
 
 
@@ -91,19 +84,16 @@ def _adam_part(
     g: Array,
     m: Array,
     v: Array,
-    lr: float,
-    beta1: float,
-    beta2: float,
+    settings: Array,
     bias1: float,
     bias2: float,
-    eps: float,
-    weight_decay: float,
 ) -> None:
     """A part of one parameter; ``bias1`` and ``bias2`` sum the weights in m and v, which began at zero."""
     real: Any = p.dtype.type
-    new1, new2, eps_, decay = real(1 - beta1), real(1 - beta2), real(eps), real(weight_decay)
+    rate, new1, new2 = real(settings[0]), real(1 - settings[1]), real(1 - settings[2])
+    eps, decay = real(settings[3]), real(settings[4])
     unbias1, unbias2 = real(1 / bias1), real(1 / bias2)
     for i in range(p.size):
         m[i] += new1 * (g[i] - m[i])
         v[i] += new2 * (g[i] * g[i] - v[i])
-        p[i] -= lr * (m[i] * unbias1 / (math.sqrt(v[i] * unbias2) + eps_) + decay * p[i])
+        p[i] -= rate * (m[i] * unbias1 / (math.sqrt(v[i] * unbias2) + eps) + decay * p[i])

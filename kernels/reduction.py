@@ -68,7 +68,7 @@ def norm(x: Array) -> Array:
     ValueError : x is not flat
     """
     x = check("norm", "x", x, "P")
-    parts, root = np.empty(-(-x.size // BLOCK)), np.empty(1, x.dtype)
+    parts, root = np.empty(-(-x.size // BLOCK)), np.empty(1)
     run(_sum_squares, x.size * 0.07, parts, x)
     run(_root_of_sum, 1.0, root, parts)
     return root.reshape(())

@@ -361,8 +361,8 @@ def sum_columns(x: Array) -> Array:
 
 
 def norm(x: Array) -> Array:
-    """The Euclidean norm of x ``(P,)``; the squares of float32 do not overflow."""
-    return np.asarray(np.sqrt(np.square(x, dtype=np.float64).sum()), x.dtype)
+    """The Euclidean norm of x ``(P,)`` in float64, in which that of float32 does not overflow."""
+    return np.asarray(np.sqrt(np.square(x, dtype=np.float64).sum()))
 
 
 def _blocks(x: Array, size: Pair) -> Array:
@@ -403,11 +403,7 @@ def adam(
     v: Array,
     ends: Counts,
     steps: Counts,
-    lr: Array,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float = 0.0,
+    settings: Array,
 ) -> None:
     """One step of Adam (Kingma and Ba 2015, algorithm 1) in place on flat arrays p, m, v; g is read only.
 
@@ -417,9 +413,11 @@ def adam(
         squares
     ends : ``(n,)`` int64, where each parameter ends
     steps : ``(n,)`` int64, the number of this step for each, from 1; those with 0 are left alone
-    lr : ``(1,)``, the learning rate, in an array because it may be another where the same call is made again
-    weight_decay : decoupled (Loshchilov and Hutter 2019): p shrinks by ``lr * weight_decay`` of itself
+    settings : ``(5,)`` float64: lr, beta1, beta2, eps and weight_decay, in an array because they may be others where
+        the same call is made again. The decay is decoupled (Loshchilov and Hutter 2019): p shrinks by ``lr *
+        weight_decay`` of itself
     """
+    lr, beta1, beta2, eps, weight_decay = settings.tolist()
     for begin, end, step in zip(ends - np.diff(ends, prepend=0), ends, steps.tolist(), strict=True):
         if step == 0:
             continue

@@ -110,10 +110,30 @@ def test_training_with_two_updates_has_the_same_bits(rng: np.random.Generator) -
         optimizer.lr_scale = usual_optimizer.lr_scale = 1 / (1 + k)
         if k == 6:
             optimizer.betas = usual_optimizer.betas = (0.8, 0.99)
+            optimizer.eps = usual_optimizer.eps = 0.1
+            optimizer.weight_decay = usual_optimizer.weight_decay = 0.2
         expected = step(usual, usual_optimizer, tg.Tensor(x), k % 2 == 0)
         assert bits(again(x, k % 2 == 0)) == bits(expected)
         assert weights(net) == weights(usual)
     assert optimizer.steps.tolist() == [12] * len(optimizer.steps)
+
+
+def test_what_an_optimizer_adds_to_a_step_is_replayed(runs: list) -> None:
+    class Shrinking(optim.Adam):
+        def _update(self, steps: np.ndarray) -> None:
+            self.flat.data *= 0.9
+            super()._update(steps)
+
+    (net, _), (usual, _) = copies(np.random.default_rng(3))
+    steps = []
+    for each in net, usual:
+        optimizer = Shrinking(each.parameters(), 0.01)
+        steps.append(partial(lambda n, o, x: o.minimize(tg.mean(tg.square(n(x)))), each, optimizer))
+    again = tg.replayed(steps[0])
+    for x in np.random.default_rng(4).standard_normal((5, 6, 3)).astype(np.float32):
+        assert bits(again(x)) == bits(steps[1](tg.Tensor(x)))
+        assert weights(net) == weights(usual)
+    assert len(runs) == 3
 
 
 @pytest.fixture

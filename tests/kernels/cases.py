@@ -346,13 +346,12 @@ many_bands = ((5, 14, 7, 21, (3, 2)),)
 def adam(normal: Numbers, sizes: list[int], steps: list[int], lr: float, *rest: float) -> tuple:
     p, g, m, v = (normal(sum(sizes)) for _ in range(4))
     steps = np.resize(np.array(steps), len(sizes))
-    return p, g, m, v * v, np.cumsum(sizes, dtype=np.int64), steps, np.array([lr], p.dtype), *rest
+    return p, g, m, v * v, np.cumsum(sizes, dtype=np.int64), steps, np.array([lr, *rest])
 
 
-def adam_scale(
-    p: Any, g: Any, m: Any, v: Any, ends: Any, steps: Any, lr: Any, beta1: float, beta2: float, eps: float, decay: float
-) -> tuple:
+def adam_scale(p: Any, g: Any, m: Any, v: Any, ends: Any, steps: Any, settings: Any) -> tuple:
     """``m + (1 - beta1) (g - m)`` cancels most of m if beta1 is small; and p is changed by a multiple of that."""
+    lr, beta1, beta2, eps, _ = settings
     step = np.maximum(1, np.repeat(steps, np.diff(ends, prepend=0)))
     root = np.sqrt((v + (1 - beta2) * (g * g - v)) / (1 - beta2**step))
     return lr * (abs(g) + abs(m)) / ((1 - beta1**step) * (root + eps)), abs(g) + abs(m), 0.0

@@ -56,7 +56,7 @@ def assert_same_bits(function: Any, args: tuple, out: np.ndarray) -> None:
 
 @pytest.fixture(autouse=True)
 def _small_grain(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(threads, "GRAIN", 1e-3)
+    monkeypatch.setattr(threads, "SERIES_GRAIN", 1e-3)
     before = threads.get_num_threads()
     yield
     threads.set_num_threads(before)

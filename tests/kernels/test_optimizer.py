@@ -15,7 +15,7 @@ def test_special_gradients_stay_where_they_are(dtype):
     before = p.copy()
     g[7], g[20] = np.nan, np.inf
     m[30] = v[30] = g[30] = 0
-    optimizer.adam(p, g, m, v, np.array([50]), np.array([1]), np.array([0.1], dtype), 0.9, 0.999, 1e-8)
+    optimizer.adam(p, g, m, v, np.array([50]), np.array([1]), np.array([0.1, 0.9, 0.999, 1e-8, 0]))
     assert p[30] == before[30]
     np.testing.assert_array_equal(np.flatnonzero(np.isnan(p)), [7, 20])
 
@@ -23,7 +23,7 @@ def test_special_gradients_stay_where_they_are(dtype):
 def test_errors_name_the_rule():
     p, g, m, v = _state(np.random.default_rng(12), 6, np.float32)
     ends, steps = np.array([2, 6]), np.array([0, 1])
-    settings = (ends, steps, np.array([1e-3], np.float32), 0.9, 0.999, 1e-8)
+    settings = (ends, steps, np.array([1e-3, 0.9, 0.999, 1e-8, 0]))
     frozen = v.copy()
     frozen.flags.writeable = False
     before = p.copy()
@@ -46,6 +46,6 @@ def test_errors_name_the_rule():
     for wrong in (ends[:1], ends[::-1], ends + 1, np.array([-1, 6])):
         with pytest.raises(ValueError, match="ends must ascend to the length of p, 6, with a step for each"):
             optimizer.adam(p, g, m, v, wrong, steps, *settings[2:])
-    with pytest.raises(ValueError, match="must be one number"):
-        optimizer.adam(p, g, m, v, ends, steps, p, *settings[3:])
+    with pytest.raises(ValueError, match="must be five: lr, beta1"):
+        optimizer.adam(p, g, m, v, ends, steps, settings[2][:4])
     np.testing.assert_array_equal(p, before)

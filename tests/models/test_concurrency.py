@@ -35,7 +35,8 @@ def train(steps):
 @pytest.fixture
 def shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even small work is divided, so that all callers want the workers."""
-    monkeypatch.setattr(threads, "GRAIN", 1e-3)
+    for grain in ("GRAIN", "SERIES_GRAIN"):
+        monkeypatch.setattr(threads, grain, 1e-3)
     monkeypatch.setattr(threads, "_num_threads", 3)
 
 
@@ -94,7 +95,8 @@ def test_training_goes_on_after_a_fork() -> None:
     code = """
 import os
 from kernels import threads
-threads.GRAIN, threads._num_threads = 1e-3, 3
+threads.GRAIN = threads.SERIES_GRAIN = 1e-3
+threads._num_threads = 3
 train(3)
 read, write = os.pipe()
 child = os.fork()

@@ -189,3 +189,12 @@ def test_shape_errors_name_shapes() -> None:
         tg.solve_triangular(np.eye(3), np.zeros((2, 1)))
     with pytest.raises(tg.errors.DTypeError, match="needs floating"):
         tg.relu(np.arange(3))
+
+
+@pytest.mark.parametrize("target", [1, True, np.float64(1), np.ones(3, bool)])
+def test_targets_that_are_scalars_or_truth_values_adopt_the_dtype_of_logits(target):
+    logits = tg.tensor(np.array([0.0, -3.0, 200.0], np.float32))
+    expected = tg.binary_cross_entropy(logits, np.ones(3, np.float32))
+    found = tg.binary_cross_entropy(logits, target)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found.data, expected.data)

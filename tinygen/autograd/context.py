@@ -24,8 +24,8 @@ class Observer(Protocol):
     def rule(self, primitive: "Primitive", rule: Callable, reads: dict[str, Any]) -> Any:
         """``rule(**reads)``, a derivative rule of an operation that runs on arrays."""
 
-    def effect(self, function: Callable, args: Sequence[Any], by_kernels: bool) -> Any:
-        """``function(*args)``, called for what it does beside operations, or ``by_kernels`` alone."""
+    def effect(self, function: Callable, args: Sequence[Any]) -> Any:
+        """``function(*args)``, called for what it does beside operations."""
 
     def differentiating(self, node: "Node | None") -> None:
         """From now on operations are those of the rules of ``node``, or not of a rule if it is None."""

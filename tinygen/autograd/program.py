@@ -130,7 +130,7 @@ class Program:
         name = f"the rule of {primitive.name}"
         return self._recorded(primitive, name, partial(rule, **reads), again, list(reads.values()))
 
-    def effect(self, function: Callable, args: Sequence[Any], by_kernels: bool) -> Any:
+    def effect(self, function: Callable, args: Sequence[Any]) -> Any:
         """The value of ``function(*args)``, called for what it does beside operations."""
         name = f"effect {name_of(function)}"
         if not self.too_large:
@@ -143,7 +143,7 @@ class Program:
             observer.reset(token)
         if not self.too_large:
             arrays = list(_leaves(made, np.ndarray))
-            if by_kernels and backend() == "compiled":
+            if getattr(function, "by_kernels", False) and backend() == "compiled":
                 self._calls += calls
             else:
                 again = (_compute_again, (name, arrays, function, args)) if arrays else (function, tuple(args))
@@ -200,12 +200,11 @@ class Program:
         return _mapped(value, described)
 
 
-def effect(function: Callable, *args: Any, noted: bool = False) -> Any:
+def effect(function: Callable, *args: Any) -> Any:
     """Call ``function(*args)`` for what it does beside operations, also when a `replayed` function is replayed.
 
     Tensors among ``args``, and in lists there, are given to it as arrays. It may return new arrays, always of the same
-    shapes: random numbers, for example. ``noted`` says, as of a `primitive`, that all it does to memory is done by
-    kernels.
+    shapes: random numbers, for example.
 
     Examples
     --------
@@ -222,7 +221,7 @@ def effect(function: Callable, *args: Any, noted: bool = False) -> Any:
     """
     arrays = _mapped(args, lambda a: a.data if isinstance(a, Tensor) else a)
     watching = observer.get()
-    return function(*arrays) if watching is None else watching.effect(function, arrays, noted)
+    return function(*arrays) if watching is None else watching.effect(function, arrays)
 
 
 # -------------------------------------------------------------------------------------------------------------- calls

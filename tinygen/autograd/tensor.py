@@ -443,7 +443,7 @@ def _owned(pairs: list[tuple[Any, Any]], cotangents: list[Any]) -> list[tuple[An
 
 def _copied(array: np.ndarray) -> np.ndarray:
     watching = observer.get()
-    return array.copy() if watching is None else watching.effect(np.ndarray.copy, [array], False)
+    return array.copy() if watching is None else watching.effect(np.ndarray.copy, [array])
 
 
 def _as_array(data: Any) -> np.ndarray:

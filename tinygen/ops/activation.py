@@ -282,6 +282,8 @@ def binary_cross_entropy(logits, targets):
     tensor([  0.6931472, 100.       ], dtype=float32)
     """
     logits, targets = floating(logits, "binary_cross_entropy"), np.asarray(targets)
+    if targets.dtype == bool or targets.ndim == 0:
+        targets = computed(np.add, targets, logits.dtype.type(0), dtype=logits.dtype, casting="same_kind")
     if logits.shape != targets.shape:
         shape = np.broadcast_shapes(logits.shape, targets.shape)
         logits, targets = np.broadcast_to(logits, shape), np.broadcast_to(targets, shape)

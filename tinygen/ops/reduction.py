@@ -6,7 +6,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 import kernels
-from kernels.calls import computed, contiguous
+from kernels.calls import computed
 from tinygen.autograd import Real, composite, primitive
 from tinygen.autograd.domain import Axes, Axis, Choice, Examples
 from tinygen.errors import ShapeError
@@ -40,15 +40,15 @@ def _spread(reduced, shape, axis):
 def sum(x, axis=None, keepdims=False):
     """Sum over axes."""
     x = np.asarray(x)
-    if x.size and x.dtype in (np.float32, np.float64):
+    if x.size and x.flags.c_contiguous and x.dtype in (np.float32, np.float64):
         axes = [*range(x.ndim)] if axis is None else sorted(normalize_axis_tuple(axis, x.ndim))
-        first = axes[0] if axes else x.ndim
+        first = axes[0] if axes else 0
         outer, total = math.prod(x.shape[:first]), None
-        if axes == [*range(first, x.ndim)]:
-            total = kernels.sum_columns(contiguous(x).reshape(outer, -1))
-        elif axes == [*range(first, x.ndim - 1)] and x.shape[-1] > 1:
+        if axes and axes == [*range(first, x.ndim)]:
+            total = kernels.sum_columns(x.reshape(outer, -1))
+        elif axes and axes == [*range(first, x.ndim - 1)] and x.shape[-1] > 1:
             # This is how the gradient of a bias is summed, or of one for each image, and NumPy takes one core for it.
-            total = kernels.sum_rows(contiguous(x).reshape(outer, -1, x.shape[-1]))
+            total = kernels.sum_rows(x.reshape(outer, -1, x.shape[-1]))
         if total is not None:
             sizes = [1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes]
             return total.reshape(sizes)

@@ -7,9 +7,8 @@ from itertools import compress
 import numpy as np
 
 import kernels
-from kernels.calls import do
+from kernels.calls import by_kernels, do
 from tinygen.autograd import Tensor, effect, grad
-from tinygen.autograd.context import observer
 from tinygen.errors import NonFiniteError
 from tinygen.nn import Parameter
 from tinygen.nn.module import check_state
@@ -58,9 +57,6 @@ class Optimizer:
     lr_scale : factor on the learning rate, which a schedule sets
     """
 
-    _kernels_are_given: tuple[str, ...] = ()
-    """The attributes that are given to kernels by an `_update` that does all by kernels, and so can be noted."""
-
     def __init__(self, parameters: Iterable[Parameter], lr: float, *, max_norm: float = math.inf) -> None:
         self.flat = FlatParameters(parameters)
         self.lr = lr
@@ -69,7 +65,7 @@ class Optimizer:
         self._gradient = np.zeros_like(self.flat.data)
         self._views: list[Tensor] = []
         self.steps = np.zeros(len(self.parameters), np.int64)  # taken by each parameter
-        self._present = np.zeros_like(self.steps)  # the number of this step for each, 0 for those without a gradient
+        self._steps_now = np.zeros_like(self.steps)  # the same in this step, but 0 for those without a gradient
 
     @property
     def parameters(self) -> list[Parameter]:
@@ -96,17 +92,14 @@ class Optimizer:
         ------
         NonFiniteError : the loss or the gradient is not finite; no parameter has changed then
         """
-        watching = observer.get()
-        if watching is not None:
-            for name in self._kernels_are_given:
-                watching.depends_on(self, name)
         effect(_check_finite, loss)
         gradients = grad(loss, self.parameters, allow_unused=True)
-        norm = effect(self._gather, gradients, noted=True)
+        norm = effect(self._gather, gradients)
         effect(self._accept, norm, [g is not None for g in gradients])
-        effect(self._update, self._present, noted=bool(self._kernels_are_given))
+        effect(self._update, self._steps_now)
         return Tensor.wrap(norm)
 
+    @by_kernels
     def _gather(self, gradients: Sequence[np.ndarray | None]) -> np.ndarray:
         """Copy gradients side by side; their norm."""
         for place, gradient in zip(self._places, gradients, strict=True):
@@ -131,13 +124,13 @@ class Optimizer:
             if p.grad is not None and p.grad is not place:
                 place.data[...] = p.grad.data
         self._prepare([p.grad is not None for p in self.parameters])
-        self._update(self._present)
+        self._update(self._steps_now)
 
     def _prepare(self, reached: Sequence[bool]) -> None:
         """Count a step of the parameters that a gradient has reached."""
         self.flat.adopt()
         self.steps += reached
-        np.multiply(self.steps, reached, out=self._present)
+        np.multiply(self.steps, reached, out=self._steps_now)
 
     def _update(self, steps: np.ndarray) -> None:
         """Update the flat parameters with their gradient, in place.
@@ -198,7 +191,6 @@ class Adam(Optimizer):
     eps : added to the root of the mean square
     """
 
-    _kernels_are_given = ("betas", "eps", "weight_decay")
     weight_decay = 0.0
 
     def __init__(
@@ -214,18 +206,19 @@ class Adam(Optimizer):
         self.betas, self.eps = betas, eps
         self.mean = np.zeros_like(self.flat.data)
         self.mean_square = np.zeros_like(self.flat.data)
-        self._rate = np.empty(1, self.flat.data.dtype)
+        self._settings = np.empty(5)  # in memory, where a replayed step finds what they have become
 
     def _moments(self) -> dict[str, np.ndarray]:
         return {"mean": self.mean, "mean_square": self.mean_square}
 
     def _prepare(self, reached: Sequence[bool]) -> None:
         super()._prepare(reached)
-        self._rate[0] = self.lr * self.lr_scale
+        self._settings[:] = self.lr * self.lr_scale, *self.betas, self.eps, self.weight_decay
 
+    @by_kernels
     def _update(self, steps: np.ndarray) -> None:
-        arrays = self.flat.data, self._gradient, self.mean, self.mean_square, self.flat.ends, steps, self._rate
-        kernels.adam(*arrays, *self.betas, self.eps, self.weight_decay)
+        averages = self.mean, self.mean_square
+        kernels.adam(self.flat.data, self._gradient, *averages, self.flat.ends, steps, self._settings)
 
 
 class AdamW(Adam):

@@ -86,7 +86,7 @@ class Profile:
         """Apply a derivative rule that runs on arrays, in time."""
         return self._timed(f"the rule of {primitive.name}", lambda: rule(**reads), list(reads.values()))
 
-    def effect(self, function: Callable, args: Sequence[Any], by_kernels: bool) -> Any:
+    def effect(self, function: Callable, args: Sequence[Any]) -> Any:
         """Call a function, in time."""
         token = observer.set(None)
         try:
