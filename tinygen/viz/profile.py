@@ -64,16 +64,16 @@ class Profile:
     def __str__(self) -> str:
         head = ("forward", "backward", "share", "GFLOP/s", "GB/s")
         lines = [
-            f"{'module':<28}{'operation':<20}{'calls':>6}{head[0]:>10}{head[1]:>10}{head[2]:>7}{head[3]:>9}{head[4]:>7}"
+            f"{'module':<28}{'operation':<20}{'calls':>6}{head[0]:>12}{head[1]:>12}{head[2]:>7}{head[3]:>9}{head[4]:>7}"
         ]
         for row in self.rows:
             rates = [f"{n / row.seconds / 1e9:.1f}" if n and row.seconds else "" for n in (row.flops, row.bytes)]
             lines.append(
-                f"{row.module[-27:]:<28}{row.operation[:19]:<20}{row.calls:>6}{1e3 * row.forward:>7.2f} ms"
-                f"{1e3 * row.backward:>7.2f} ms{row.seconds / self.seconds:>7.1%}{rates[0]:>9}{rates[1]:>7}"
+                f"{row.module[-27:]:<28}{row.operation[:19]:<20}{row.calls:>6}{1e3 * row.forward:>9.2f} ms"
+                f"{1e3 * row.backward:>9.2f} ms{row.seconds / self.seconds:>7.1%}{rates[0]:>9}{rates[1]:>7}"
             )
         rest = self.seconds - sum(row.seconds for row in self.rows)
-        lines.append(f"{'Python, and what no operation computes':<54}{1e3 * rest:>7.2f} ms{rest / self.seconds:>17.1%}")
+        lines.append(f"{'Python, and what no operation computes':<54}{1e3 * rest:>9.2f} ms{rest / self.seconds:>19.1%}")
         return "\n".join(lines)
 
     # --------------------------------------------------------------------------------------------- as an observer
@@ -136,7 +136,7 @@ def profile() -> Iterator[Profile]:
     >>> with viz.profile() as found:
     ...     tg.mean(tg.square(net(np.ones((32, 64), np.float32)))).backward()
     >>> print(found)
-    module                      operation            calls   forward  backward  share  GFLOP/s   GB/s
+    module                      operation            calls     forward    backward  share  GFLOP/s   GB/s
     ...
     >>> sorted({row.module for row in found.rows})
     ['', 'MLP.layers.0', 'MLP.layers.1']
