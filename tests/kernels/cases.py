@@ -352,9 +352,10 @@ def adam(normal: Numbers, sizes: list[int], steps: list[int], lr: float, *rest: 
 def adam_scale(p: Any, g: Any, m: Any, v: Any, ends: Any, steps: Any, settings: Any) -> tuple:
     """``m + (1 - beta1) (g - m)`` cancels most of m if beta1 is small; and p is changed by a multiple of that."""
     lr, beta1, beta2, eps, _ = settings
-    step = np.maximum(1, np.repeat(steps, np.diff(ends, prepend=0)))
-    root = np.sqrt((v + (1 - beta2) * (g * g - v)) / (1 - beta2**step))
-    return lr * (abs(g) + abs(m)) / ((1 - beta1**step) * (root + eps)), abs(g) + abs(m), 0.0
+    step = np.repeat(steps, np.diff(ends, prepend=0))
+    root = np.sqrt((beta2 * v + (1 - beta2) * g * g) / (1 - beta2**step))
+    change = lr * (abs(g) + abs(m)) / ((1 - beta1**step) * (root + eps))
+    return np.where(step > 0, change, 0), abs(g) + abs(m), 0.0
 
 
 adam_settings = st.tuples(
