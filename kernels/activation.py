@@ -2,9 +2,8 @@
 
 from typing import Any
 
-import numpy as np
-
 from kernels.arguments import Array, check
+from kernels.calls import empty, empty_like
 from kernels.compilation import jit
 from kernels.elementary import FLAGS, expm1, normal_cdf, normal_pdf, sigmoid, softplus, tanh
 from kernels.reference import ACTIVATIONS
@@ -41,7 +40,7 @@ def activate(x: Array, kind: str, alpha: float = 0.0) -> tuple[Array, Array]:
     """
     code = kind_code("activate", kind)
     source = check("activate", "x", x)
-    y = np.empty_like(source)
+    y = empty_like(source)
     run(_forward_share, x.size * NANOSECONDS[kind], source.reshape(-1), y.reshape(-1), code, alpha)
     return y, (x if kind in ("silu", "gelu") else y)
 
@@ -59,7 +58,7 @@ def activate_grad(g: Array, saved: Array, kind: str, alpha: float = 0.0) -> Arra
     saved = check("activate_grad", "saved", saved, dtype=g.dtype)
     if g.shape != saved.shape:
         raise ValueError(f"activate_grad: g has shape {g.shape} but saved has {saved.shape}; they must be equal")
-    gx = np.empty_like(g)
+    gx = empty_like(g)
     run(_backward_share, g.size * NANOSECONDS[kind], g.reshape(-1), saved.reshape(-1), gx.reshape(-1), code, alpha)
     return gx
 
@@ -73,7 +72,7 @@ def gated_tanh(x: Array) -> Array:
     ValueError : x is not (M, 2 C)
     """
     x = _halves("gated_tanh", x)
-    y = np.empty((len(x), x.shape[1] // 2), x.dtype)
+    y = empty((len(x), x.shape[1] // 2), x.dtype)
     run(_gated_tanh, y.size * NANOSECONDS["gated_tanh"], x, y)
     return y
 
@@ -90,7 +89,7 @@ def gated_tanh_grad(g: Array, x: Array) -> Array:
     g = check("gated_tanh_grad", "g", g, "M,C", x.dtype)
     if g.shape != (len(x), x.shape[1] // 2):
         raise ValueError(f"gated_tanh_grad: g (M,C)={g.shape} does not fit x (M,2C)={x.shape}")
-    gx = np.empty_like(x)
+    gx = empty_like(x)
     run(_gated_tanh_grad, g.size * NANOSECONDS["gated_tanh"], g, x, gx)
     return gx
 

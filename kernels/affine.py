@@ -13,6 +13,7 @@ import numpy as np
 from kernels import reduction
 from kernels.activation import IDENTITY, LEAKY_RELU, NANOSECONDS, activate_grad, backward, forward, kind_code
 from kernels.arguments import Array, check, show
+from kernels.calls import empty
 from kernels.compilation import jit
 from kernels.microkernel import ROWS, panel_width
 from kernels.product import Matrix, multiply, rectangle
@@ -55,8 +56,8 @@ def linear(
         if b.size != n:
             raise ValueError(f"linear: {show('b', 'N', b.shape)} and {show('w', 'K,N', w.shape)} differ in N")
     plan = _plan(m, k, n, activation, dtype)
-    y = np.empty((m, n), dtype)
-    z = np.empty((m, n), dtype) if plan.saves_input else y
+    y = empty((m, n), dtype)
+    z = empty((m, n), dtype) if plan.saves_input else y
     run(plan.kernel, plan.nanoseconds, x, w, b, z, y, plan.kind, alpha, plan.width)
     return y, z if plan.kind != IDENTITY else None
 
@@ -121,11 +122,11 @@ def linear_grad(
     product = m * k * n * 0.08 if few else _duration(m, k, n, width)
     nanoseconds = (needs[0] + needs[1]) * product + m * n * (0.1 + NANOSECONDS[activation])
     gx, gw, gb = (
-        np.empty(shape if needed else (0,) * len(shape), dtype)
+        empty(shape if needed else (0,) * len(shape), dtype)
         for shape, needed in zip(((m, k), (k, n), (n,)), needs, strict=True)
     )
     if parts > 1:
-        gws, gbs = np.empty((parts, *gw.shape), dtype), np.empty((parts, *gb.shape), dtype)
+        gws, gbs = empty((parts, *gw.shape), dtype), empty((parts, *gb.shape), dtype)
         run(_linear_grad_by_parts, nanoseconds, g, saved, x, w, gx, gws, gbs, kind, alpha, width)
         gw, gb = reduction.add_parts(gws), reduction.add_parts(gbs)
     elif few:

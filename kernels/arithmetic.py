@@ -5,7 +5,6 @@ what NumPy computed first, a kernel can compute again: without the microsecond t
 NumPy's warnings, and on several threads.
 """
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,13 +31,13 @@ Arguments = tuple[Any, ...]
 
 def as_runs(call: Call) -> list[Arguments] | None:
     """The arguments of calls of `run` that do again what a noted call did; None where no kernel does that."""
-    function, args = call
+    function, args, options = call
     if function is run:
         return [args]
     if function is np.copyto:
         found = [_arguments(COPY, *args)]
-    elif isinstance(function, partial) and "out" in function.keywords:
-        found = _of_ufunc(function.func, args, **function.keywords)
+    elif "out" in options:
+        found = _of_ufunc(function, args, **options)
     else:
         return None
     return None if any(arguments is None for arguments in found) else [a for a in found if a]
@@ -71,7 +70,7 @@ def _arguments(code: int, out: Array, *operands: Any) -> Arguments | None:
     if out.size == 0:
         return ()
     operands = out, *(np.broadcast_to(a, out.shape) for a in (arrays[0], arrays[-1]))
-    memory, firsts = zip(*(_memory(a) for a in operands), strict=True)
+    memory, firsts = zip(*(memory_of(a) for a in operands), strict=True)
     axes = _axes(out.shape, *([stride // out.itemsize for stride in a.strides] for a in operands))
     inner = axes[-1] if axes[-1][0] >= SHORT else max(axes)
     axes.remove(inner)
@@ -97,8 +96,8 @@ class _Memory:
         }
 
 
-def _memory(array: Array) -> tuple[Array, int]:
-    """That as a flat array, in which an array lies, and the offset of its first element there."""
+def memory_of(array: Array) -> tuple[Array, int]:
+    """The memory in which an array lies, as a flat array, and the offset of its first element there."""
     memory = _Memory(array)
     return np.asarray(memory), memory.first
 

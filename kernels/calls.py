@@ -3,33 +3,57 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 F = TypeVar("F", bound=Callable[..., Any])
-Call = tuple[Callable[..., Any], tuple[Any, ...]]
 
-_calls: ContextVar[list[Call] | None] = ContextVar("calls", default=None)
+
+class Call(NamedTuple):
+    """``function(*args, **options)``."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+
+
+class Notes(NamedTuple):
+    """What kernels did to memory."""
+
+    calls: list[Call]
+    """Each writes to arrays among its arguments."""
+    made: list[np.ndarray]
+    """Arrays that the calls are the first to write to."""
+
+
+_notes: ContextVar[Notes | None] = ContextVar("notes", default=None)
 
 
 @contextmanager
-def noted() -> Iterator[list[Call]]:
-    """Inside, everything that kernels do to memory is added to the list: ``function(*args)`` does it again."""
-    calls: list[Call] = []
-    token = _calls.set(calls)
+def noted() -> Iterator[Notes]:
+    """Inside, everything that kernels do to memory is noted, so that it can be done again."""
+    notes = Notes([], [])
+    token = _notes.set(notes)
     try:
-        yield calls
+        yield notes
     finally:
-        _calls.reset(token)
+        _notes.reset(token)
 
 
-def note(function: Callable[..., Any], *args: Any) -> None:
-    """Say that ``function(*args)`` was called, which writes to its arguments."""
-    calls = _calls.get()
-    if calls is not None:
-        calls.append((function, args))
+def note(function: Callable[..., Any], *args: Any, **options: Any) -> None:
+    """Say that ``function(*args, **options)`` was called, which writes to its arguments."""
+    notes = _notes.get()
+    if notes is not None:
+        notes.calls.append(Call(function, args, options))
+
+
+def new(array: np.ndarray) -> np.ndarray:
+    """An array of which nobody knows yet: the calls that are noted from now on are the first to write to it."""
+    notes = _notes.get()
+    if notes is not None:
+        notes.made.append(array)
+    return array
 
 
 def by_kernels(function: F) -> F:
@@ -46,8 +70,25 @@ def do(function: Callable[..., Any], *args: Any) -> None:
 
 def computed(function: Callable[..., Any], *args: Any, **options: Any) -> np.ndarray:
     """``function(*args, **options)`` of NumPy, which can write to an ``out``, noted."""
-    out = np.asarray(function(*args, **options))
-    note(partial(function, out=out, **options), *args)
+    out = new(np.asarray(function(*args, **options)))
+    note(function, *args, out=out, **options)
+    return out
+
+
+def empty(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
+    """`numpy.empty`, noted."""
+    return new(np.empty(shape, dtype))
+
+
+def empty_like(array: np.ndarray) -> np.ndarray:
+    """The same of an array's shape and dtype."""
+    return empty(array.shape, array.dtype)
+
+
+def zeros(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
+    """`numpy.zeros`, noted."""
+    out = new(np.zeros(shape, dtype))
+    note(np.copyto, out, 0)
     return out
 
 
@@ -55,6 +96,6 @@ def contiguous(array: np.ndarray) -> np.ndarray:
     """The array itself if it is plain, writable and C-contiguous, else a copy that is."""
     if type(array) is np.ndarray and array.flags.carray:
         return array
-    copy = np.array(array, order="C", subok=False)
+    copy = new(np.array(array, order="C", subok=False))
     note(np.copyto, copy, array)
     return copy

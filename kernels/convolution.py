@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from kernels.arguments import Array, check, show
-from kernels.calls import do
+from kernels.calls import do, empty, zeros
 from kernels.compilation import jit
 from kernels.microkernel import ROWS, multiply_tile, panel_width
 from kernels.product import Matrix, pack, transpose
@@ -224,7 +224,7 @@ def conv2d(
             f"{show('w', W_AXES, w.shape)}"
         )
     out = output_size("conv2d", x.shape[1:3], w.shape[:2], stride, padding, dilation)
-    y = np.empty((x.shape[0], *out, w.shape[3]), x.dtype)
+    y = empty((x.shape[0], *out, w.shape[3]), x.dtype)
     plan = _forward_plan(x.shape, w.shape, stride, padding, dilation, x.dtype)
     _run_correlation(y, x, w, b, plan, w.shape[3], 1)
     return y
@@ -264,10 +264,10 @@ def conv2d_input_grad(
         raise ValueError(f"{name}: {show('g', G_AXES, g.shape)} and {show('w', W_AXES, w.shape)} differ in C_out")
     check_output(name, g, size, w.shape[:2], stride, padding, dilation)
     if 0 in size:
-        return np.zeros((g.shape[0], *size, w.shape[2]), g.dtype)
+        return zeros((g.shape[0], *size, w.shape[2]), g.dtype)
     plan = _input_grad_plan(g.shape, w.shape, size, stride, padding, dilation, g.dtype)
     met = all(begin < end for _, _, begin, end in plan.phases)  # pixels that no window meets
-    y = (np.empty if met else np.zeros)((g.shape[0], *size, w.shape[2]), g.dtype)
+    y = (empty if met else zeros)((g.shape[0], *size, w.shape[2]), g.dtype)
     _run_correlation(y, g, w, None, plan, 1, w.shape[3])
     return y
 
@@ -294,7 +294,7 @@ def _run_correlation(
     c_in, c_out, taps = x.shape[3], y.shape[3], plan.taps.size
     width = panel_width(y.dtype, c_out)
     panels = -(-c_out // width)
-    bias = np.zeros(panels * width, y.dtype)
+    bias = zeros((panels * width,), y.dtype)
     if b is not None:
         do(np.copyto, bias[:c_out], b)
     if c_in == 0:
@@ -308,12 +308,11 @@ def _run_correlation(
     tap_width = panel_width(y.dtype, c_out * taps)
     tap_panels = -(-c_out * taps // tap_width)
     if plan.tiles is None and 2 * tap_panels * tap_width * window < panels * width * taps * positions:
-        packed = np.empty((tap_panels, c_in, tap_width), y.dtype)
+        packed = empty((tap_panels, c_in, tap_width), y.dtype)
         run(_pack_few_weights, packed.size, packed, w.reshape(-1), plan.weights, k_step, c_out, n_step)
-        shifts = plan.taps // c_in
-        run(_correlate_few, nanoseconds, y, x, packed, bias, blocks, plan.phases, plan.out_step, shifts)
+        run(_correlate_few, nanoseconds, y, x, packed, bias, blocks, plan.phases, plan.out_step, plan.taps)
         return
-    packed = np.empty((panels, taps, c_in, width), y.dtype)
+    packed = empty((panels, taps, c_in, width), y.dtype)
     run(_pack_weights, 0.5 * packed.size, packed, w.reshape(-1), plan.weights, k_step, c_out, n_step)
     if plan.tiles is not None:
         run(correlate_tiles, nanoseconds / 3, y, x, packed, bias, plan.tiles)

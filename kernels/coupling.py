@@ -6,6 +6,7 @@ Rows are taken a block at a time, whose scales are computed side by side: in a p
 import numpy as np
 
 from kernels.arguments import Array, check, show
+from kernels.calls import empty, empty_like
 from kernels.compilation import jit
 from kernels.elementary import FLAGS, exp, tanh
 from kernels.threads import run, share
@@ -26,7 +27,7 @@ def bounded_affine(x: Array, theta: Array, bound: float, inverse: bool = False) 
     ValueError : theta is not (M, 2 C) where x is (M, C)
     """
     x, theta = _pair("bounded_affine", x, theta)
-    y = np.empty((len(x), x.shape[1] + 1), x.dtype)
+    y = empty((len(x), x.shape[1] + 1), x.dtype)
     run(_bounded_affine, x.size * NANOSECONDS, x, theta, y, float(bound), inverse)
     return y
 
@@ -42,7 +43,7 @@ def bounded_affine_grad(g: Array, x: Array, theta: Array, bound: float, inverse:
     g = check("bounded_affine_grad", "g", g, "M,C+1", x.dtype)
     if g.shape != (len(x), x.shape[1] + 1):
         raise ValueError(f"bounded_affine_grad: {show('g', 'M,C+1', g.shape)} does not fit {show('x', 'M,C', x.shape)}")
-    gx, gtheta = np.empty_like(x), np.empty_like(theta)
+    gx, gtheta = empty_like(x), empty_like(theta)
     run(_bounded_affine_grad, x.size * NANOSECONDS, g, x, theta, gx, gtheta, float(bound), inverse)
     return gx, gtheta
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from kernels.activation import BLOCK
 from kernels.arguments import Array, check
-from kernels.calls import contiguous
+from kernels.calls import contiguous, empty, empty_like
 from kernels.compilation import jit
 from kernels.elementary import FLAGS as ELEMENTWISE
 from kernels.elementary import exp, largest, log1p
@@ -31,7 +31,7 @@ def softmax(x: Array) -> Array:
     ValueError : x is not (M, C) with C > 0
     """
     x = _rows("softmax", x)
-    y = np.empty_like(x)
+    y = empty_like(x)
     run(_softmax, x.size * 1.2, x, y)
     return y
 
@@ -45,7 +45,7 @@ def softmax_grad(g: Array, y: Array) -> Array:
     ValueError : arguments that are not of one shape (M, C)
     """
     g, y = _pair("softmax_grad", g, y)
-    gx = np.empty_like(y)
+    gx = empty_like(y)
     run(_softmax_grad, y.size * 0.4, g, y, gx)
     return gx
 
@@ -59,7 +59,7 @@ def log_softmax(x: Array) -> Array:
     ValueError : x is not (M, C) with C > 0
     """
     x = _rows("log_softmax", x)
-    y = np.empty_like(x)
+    y = empty_like(x)
     run(_log_softmax, x.size * 1.2, x, y)
     return y
 
@@ -73,7 +73,7 @@ def log_softmax_grad(g: Array, y: Array) -> Array:
     ValueError : arguments that are not of one shape (M, C)
     """
     g, y = _pair("log_softmax_grad", g, y)
-    gx = np.empty_like(y)
+    gx = empty_like(y)
     run(_log_softmax_grad, y.size * 1.0, g, y, gx)
     return gx
 
@@ -88,7 +88,7 @@ def cross_entropy(x: Array, labels: Labels) -> tuple[Array, Array, Array]:
     """
     x = _rows("cross_entropy", x)
     labels = _labels("cross_entropy", labels, len(x))
-    y, top, log_sum = np.empty((3, len(x)), x.dtype)
+    y, top, log_sum = empty((3, len(x)), x.dtype)
     run(_cross_entropy, x.size * 0.6, x, labels, y, top, log_sum)
     return y, top, log_sum
 
@@ -110,7 +110,7 @@ def cross_entropy_grad(g: Array, x: Array, labels: Labels, top: Array, log_sum: 
         raise ValueError(
             f"cross_entropy_grad: g, top and log_sum must have as many elements as x (M,C)={x.shape} has rows"
         )
-    gx = np.empty_like(x)
+    gx = empty_like(x)
     run(_cross_entropy_grad, x.size * 0.6, g, x, labels, top, log_sum, gx)
     return gx
 
@@ -127,7 +127,7 @@ def binary_cross_entropy(x: Array, targets: Array) -> tuple[Array, Array]:
     targets = check("binary_cross_entropy", "targets", targets, dtype=x.dtype)
     if targets.shape != x.shape:
         raise ValueError(f"binary_cross_entropy: targets {targets.shape} must have the shape of x, {x.shape}")
-    y, slope = np.empty_like(x), np.empty_like(x)
+    y, slope = empty_like(x), empty_like(x)
     run(_binary_cross_entropy, x.size * 0.7, *(a.reshape(-1) for a in (x, targets, y, slope)))
     return y, slope
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from kernels.activation import NANOSECONDS, silu_slope
 from kernels.arguments import Array, check
-from kernels.calls import do
+from kernels.calls import do, empty, empty_like
 from kernels.compilation import jit
 from kernels.elementary import sigmoid
 from kernels.threads import run, share
@@ -42,8 +42,8 @@ def group_norm(
     samples = _by_position("group_norm", x, groups)
     for name, vector in (("weight", weight), ("bias", bias)):
         _must_match("group_norm", name, vector, x, (x.shape[-1],))
-    y = np.empty_like(samples)
-    mean, rstd = np.empty((2, len(x), groups), x.dtype)
+    y = empty_like(samples)
+    mean, rstd = empty((2, len(x), groups), x.dtype)
     run(_group_norm, x.size * (0.6 + NANOSECONDS[activation]), samples, weight, bias, eps, silu, y, mean, rstd)
     return y.reshape(x.shape), mean, rstd
 
@@ -78,9 +78,9 @@ def group_norm_grad(
         _must_match("group_norm_grad", name, vector, x, (x.shape[-1],))
     for name, statistic in (("mean", mean), ("rstd", rstd)):
         _must_match("group_norm_grad", name, statistic, x, (len(x), groups))
-    gx = np.empty_like(samples)
+    gx = empty_like(samples)
     # Each sample's share in the cotangents of weight and bias, so that their sum does not depend on the threads
-    gw, gb = np.empty((2, len(x), x.shape[-1]))
+    gw, gb = empty((2, len(x), x.shape[-1]), np.float64)
     nanoseconds = x.size * (0.8 + NANOSECONDS[activation])
     g = g.reshape(samples.shape)
     run(_group_norm_grad, nanoseconds, g, samples, weight, bias, mean, rstd, silu, gx, gw, gb)
@@ -221,8 +221,8 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> tuple
     bias = check("layer_norm", "bias", bias, "C", x.dtype)
     for name, vector in (("weight", weight), ("bias", bias)):
         _must_match("layer_norm", name, vector, x, (x.shape[1],))
-    y = np.empty_like(x)
-    mean, rstd = np.empty((2, len(x)), x.dtype)
+    y = empty_like(x)
+    mean, rstd = empty((2, len(x)), x.dtype)
     run(_layer_norm, x.size * 0.6, x, weight, bias, eps, y, mean, rstd)
     return y, mean, rstd
 
@@ -244,8 +244,8 @@ def layer_norm_grad(g: Array, x: Array, weight: Array, mean: Array, rstd: Array)
     _must_match("layer_norm_grad", "weight", weight, x, (x.shape[1],))
     for name, statistic in (("mean", mean), ("rstd", rstd)):
         _must_match("layer_norm_grad", name, statistic, x, (len(x),))
-    gx = np.empty_like(x)
-    gw, gb = np.empty((2, -(-len(x) // ROWS), x.shape[1]))
+    gx = empty_like(x)
+    gw, gb = empty((2, -(-len(x) // ROWS), x.shape[1]), np.float64)
     run(_layer_norm_grad, x.size * 0.8, g, x, weight, mean, rstd, gx, gw, gb)
     return gx, *_summed(gw, gb, x.dtype)
 
@@ -316,7 +316,7 @@ def _layer_norm_grad(
 
 def _summed(gw: Array, gb: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
     """The cotangents of weight and bias, of which each row of ``gw`` and ``gb`` is a share."""
-    sums = np.empty((2, gw.shape[1]), dtype)
+    sums = empty((2, gw.shape[1]), dtype)
     do(_add_shares, gw, gb, *sums)
     return sums[0], sums[1]
 

@@ -7,6 +7,7 @@ A row of the smaller image and the rows of the larger one that belong to it are 
 import numpy as np
 
 from kernels.arguments import Array, check
+from kernels.calls import empty, empty_like
 from kernels.compilation import jit
 from kernels.threads import run, share
 
@@ -22,7 +23,7 @@ def sum_pool2d(x: Array, size: Pair) -> Array:
     ValueError : x is not (N, H, W, C), or the size does not divide (H, W)
     """
     x = check("sum_pool2d", "x", x, "N,H,W,C")
-    y = np.empty(_pooled("sum_pool2d", x, size), x.dtype)
+    y = empty(_pooled("sum_pool2d", x, size), x.dtype)
     run(_sum_pool, x.size * 0.5, _bands(x, size), _rows(y))
     return y
 
@@ -39,7 +40,7 @@ def upsample2d(x: Array, scale: Pair) -> Array:
     n, h, w, c = x.shape
     if min(scale) < 1:
         raise ValueError(f"upsample2d: scale={scale} must be at least 1")
-    y = np.empty((n, h * scale[0], w * scale[1], c), x.dtype)
+    y = empty((n, h * scale[0], w * scale[1], c), x.dtype)
     run(_upsample, y.size * 0.3, _rows(x), _bands(y, scale))
     return y
 
@@ -53,7 +54,7 @@ def max_pool2d(x: Array, size: Pair) -> Array:
     ValueError : x is not (N, H, W, C), or the size does not divide (H, W)
     """
     x = check("max_pool2d", "x", x, "N,H,W,C")
-    y = np.empty(_pooled("max_pool2d", x, size), x.dtype)
+    y = empty(_pooled("max_pool2d", x, size), x.dtype)
     run(_max_pool, x.size * 0.5, _bands(x, size), _rows(y))
     return y
 
@@ -75,7 +76,7 @@ def max_pool2d_grad(g: Array, x: Array, y: Array, size: Pair) -> Array:
             raise ValueError(
                 f"max_pool2d_grad: {name} (N,H,W,C)={value.shape} must be {shape}, as x {x.shape} pooled by {size} is"
             )
-    gx = np.empty_like(x)
+    gx = empty_like(x)
     run(_max_pool_grad, x.size * 1.0, _rows(g), _bands(x, size), _rows(y), _bands(gx, size))
     return gx
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from kernels.arguments import Array, check
+from kernels.calls import empty
 from kernels.compilation import jit
 from kernels.threads import run, share
 
@@ -39,7 +40,7 @@ def sum_rows(x: Array) -> Array:
     parts = max(1, m // PART)
     rows = x.reshape(n * m, c)
     for count in (n * parts, n) if parts > 1 else (n,):
-        sums = np.empty((count, c), x.dtype)
+        sums = empty((count, c), x.dtype)
         run(_sum_parts, len(rows) * max(3.0, 0.1 * c), sums, rows)
         rows = sums
     return rows
@@ -54,7 +55,7 @@ def sum_columns(x: Array) -> Array:
     ValueError : x is not (M, C)
     """
     x = check("sum_columns", "x", x, "M,C")
-    total = np.empty(len(x), x.dtype)
+    total = empty(len(x), x.dtype)
     run(_sum_columns, x.shape[0] * (2.0 + 0.04 * x.shape[1]), total, x)
     return total
 
@@ -68,7 +69,7 @@ def norm(x: Array) -> Array:
     ValueError : x is not flat
     """
     x = check("norm", "x", x, "P")
-    parts, root = np.empty(-(-x.size // BLOCK)), np.empty(1)
+    parts, root = empty(-(-x.size // BLOCK), np.float64), empty(1, np.float64)
     run(_sum_squares, x.size * 0.07, parts, x)
     run(_root_of_sum, 1.0, root, parts)
     return root.reshape(())
@@ -76,7 +77,7 @@ def norm(x: Array) -> Array:
 
 def add_parts(parts: Array) -> Array:
     """The sum over the first axis of a contiguous array."""
-    total = np.empty(parts.shape[1:], parts.dtype)
+    total = empty(parts.shape[1:], parts.dtype)
     run(_add_parts, parts.size * 0.1, total.reshape(-1), parts.reshape(len(parts), total.size))
     return total
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernels.arguments import Array, check, show
+from kernels.calls import empty, zeros
 from kernels.compilation import jit
 from kernels.microkernel import ROWS, copy_row, multiply_tile, panel_width
 from kernels.reference import Padding, Pair
@@ -56,17 +57,17 @@ def conv2d_weight_grad(
         raise ValueError(f"{name}: {show('x', X_AXES, x.shape)} and {show('g', G_AXES, g.shape)} differ in N")
     check_output(name, g, x.shape[1:3], kernel, stride, padding, dilation)
     if x.size == 0 or g.size == 0:
-        return np.zeros((*kernel, x.shape[3], g.shape[3]), x.dtype)
+        return zeros((*kernel, x.shape[3], g.shape[3]), x.dtype)
     plan = _plan(x.shape, g.shape, kernel, stride, padding, dilation, x.dtype)
     left, right = (g, x) if plan.exchanged else (x, g)
     (taps, c_left), c_right, blocks = plan.shape, right.shape[3], plan.blocks
     width = panel_width(x.dtype, c_right)
-    sums = np.empty((plan.parts, taps * c_left, -(-c_right // width), width), x.dtype)
+    sums = empty((plan.parts, taps * c_left, -(-c_right // width), width), x.dtype)
     if plan.tiles is not None:
         run(sum_over_tiles, plan.nanoseconds / 3, sums, x, g, *plan.tiles, plan.exchanged)
     else:
         run(_sum_over_pixels, plan.nanoseconds, sums, left, right, blocks, plan.rows, plan.targets, plan.group)
-    gw = np.empty((*kernel, x.shape[3], g.shape[3]), x.dtype)
+    gw = empty((*kernel, x.shape[3], g.shape[3]), x.dtype)
     steps = (1, c_left) if plan.exchanged else (c_right, 1)
     run(_add_parts, 0.2 * sums.size, gw.reshape(-1), sums, c_left, c_right, *steps)
     return gw

@@ -42,7 +42,7 @@ class Correlation(NamedTuple):
     blocks: Blocks
     phases: Offsets  # (phases, 4): first output row and column, first tap, end of taps
     out_step: Pair  # output pixels between neighbouring window positions
-    taps: Offsets  # where the pixel that each tap (kernel element) meets starts, in the window
+    taps: Offsets  # the pixel that each tap (kernel element) meets, in the window
     weights: Offsets  # and where the tap's weights do
     columns: Offsets  # where the number that each tap and channel meets lies, in the window
     tiles: Blocks | None  # for `kernels.winograd`, where that is faster
@@ -126,11 +126,11 @@ def correlation(
             begin = len(pixels)
             for y, i in row_taps:
                 for x, j in col_taps:
-                    pixels.append(((y - top) * blocks.window_cols + x - left) * c)
+                    pixels.append((y - top) * blocks.window_cols + x - left)
                     weights.append((i * w_shape[1] + j) * w_shape[2] * w_shape[3])
             table.append((row, col, begin, len(pixels)))
     taps = np.array(pixels)
-    columns = (taps[:, None] + np.arange(c)).reshape(-1)
+    columns = (taps[:, None] * c + np.arange(c)).reshape(-1)
     tiles = None
     if step == out_step == (1, 1) and all(o == list(range(o[0], o[0] + TAPS)) for o in offsets):
         tiles = divide_tiles(n, positions, w_shape[2:], (top, left), dtype)

@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import tracemalloc
 import weakref
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 import tinygen as tg
 from tinygen import nn, optim
-from tinygen.autograd import Primitive, effect, operations, program
+from tinygen.autograd import Primitive, effect, memory, operations, program
 from tinygen.autograd.domain import Boolean
 from tinygen.autograd.program import Program
 from tinygen.errors import GraphError, NonFiniteError
@@ -25,6 +26,21 @@ from tinygen.testing import arguments, bind, rngs
 
 OPERATIONS = {n: o for n, o in operations.all().items() if not isinstance(o, Primitive) or o.rules or o.joint}
 del OPERATIONS["dropout"]  # each call of `bind` gives it a copy of its generator, which is seen; it has its own test
+
+
+@pytest.fixture(scope="module", autouse=True)
+def poisoned() -> Iterator[None]:
+    """What is read before it is written is NaN."""
+    made = memory._block
+    with pytest.MonkeyPatch.context() as patch:
+
+        def poison(size: int) -> np.ndarray:
+            block = made(size)
+            block.fill(255)
+            return block
+
+        patch.setattr(memory, "_block", poison)
+        yield
 
 
 def bits(value: Any) -> Any:
@@ -378,10 +394,31 @@ def test_results_and_arguments_are_the_callers_own() -> None:
         assert np.array_equal(x, X) and not np.may_share_memory(second["same"].data, x)
 
 
-@pytest.mark.parametrize("limit", [100, 1_000, 2_500])
-def test_large_functions_are_called_as_usual(limit: int, monkeypatch: pytest.MonkeyPatch, runs: list) -> None:
-    """Those whose arguments are too large already, and those that are given up on the way."""
-    monkeypatch.setattr(program, "LIMIT", limit)
+def test_memory_is_used_again() -> None:
+    """Of what is made while a function is recorded or replayed, only what is still needed takes memory."""
+    n, arrays = 2**16, 20
+
+    @tg.replayed
+    def chain(x: tg.Tensor) -> tg.Tensor:
+        for k in range(arrays):
+            x = tg.sin(x) if k % 2 else tg.cumsum(x)  # NumPy with an output given, and called again
+        return tg.mean(x)
+
+    for _ in range(3):
+        chain(np.zeros(1))
+    x = np.random.default_rng(0).standard_normal(n)
+    tracemalloc.start()
+    try:
+        for _ in range(4):
+            chain(x)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert 3 * x.nbytes < peak < 7 * x.nbytes  # the argument of each recording, and two arrays or three
+
+
+def test_large_functions_are_called_as_usual(monkeypatch: pytest.MonkeyPatch, runs: list) -> None:
+    monkeypatch.setattr(program, "LIMIT", 500)
     (net, optimizer), (usual, usual_optimizer) = copies(np.random.default_rng(0))
     alive = []
 

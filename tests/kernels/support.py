@@ -15,7 +15,7 @@ import pytest
 import kernels
 from kernels import reference, threads
 from kernels.arithmetic import as_runs
-from kernels.calls import noted
+from kernels.calls import Call, noted
 from kernels.threads import Series
 from tests.kernels.cases import CASES
 from tinygen.testing import check_kernel
@@ -82,10 +82,11 @@ def assert_noted_calls_do_it_again(name: str, args: tuple, others: tuple) -> Non
         tuple(np.array(a, order="C") if isinstance(a, np.ndarray) else a for a in x) for x in (args, others)
     )
     new = {id(a): b.copy() for a, b in zip(args, others, strict=True) if isinstance(a, np.ndarray)}
-    with noted() as calls:
+    with noted() as notes:
         results = _results(name, args)
     expected = [a.tobytes() for a in _results(name, others)]
-    arrays = [a for _, given in calls for a in given if isinstance(a, np.ndarray)]
+    made = {id(a) for a in notes.made}
+    arrays = [a for call in notes.calls for a in (*call.args, *call.options.values()) if isinstance(a, np.ndarray)]
     owners = list({id(_owner(a)): _owner(a) for a in (*arrays, *results)}.values())
     for order in (owners, owners[::-1]):
         ends = np.cumsum([-(-a.nbytes // 64) * 64 for a in order])
@@ -98,13 +99,15 @@ def assert_noted_calls_do_it_again(name: str, args: tuple, others: tuple) -> Non
             offset = offsets[id(_owner(a))] + a.ctypes.data - _owner(a).ctypes.data
             return np.ndarray(a.shape, a.dtype, memory, offset, a.strides)
 
+        memory.fill(255)  # numbers that are NaN, where the calls do not write what they read
         for a in order:
-            moved(a)[...] = new.get(id(a), a)
-        for function, given in calls:
-            again = function, tuple(map(moved, given))
+            if id(a) not in made:
+                moved(a)[...] = new.get(id(a), a)
+        for function, given, options in notes.calls:
+            again = Call(function, tuple(map(moved, given)), {k: moved(a) for k, a in options.items()})
             runs = as_runs(again)
             if runs is None:
-                function(*again[1])
+                function(*again.args, **again.options)
             else:
                 Series(runs)()
         assert [moved(a).tobytes() for a in results] == expected

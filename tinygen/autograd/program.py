@@ -11,15 +11,16 @@ that out: whatever an operation is given, and neither is an argument nor was mad
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby, zip_longest
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kernels import backend
 from kernels.arithmetic import as_runs
-from kernels.calls import Call, noted
+from kernels.calls import Call, Notes, noted
 from kernels.threads import Series
 from tinygen.autograd.context import observer
+from tinygen.autograd.memory import Memory, leaves, mapped
 from tinygen.autograd.tensor import Tensor
 from tinygen.errors import GraphError
 
@@ -27,20 +28,9 @@ if TYPE_CHECKING:
     from tinygen.autograd.graph import Node
     from tinygen.autograd.primitive import Primitive
 
-LIMIT = 2**27
-"""Bytes of memory beyond which nothing is recorded: a program keeps every array that was made, and where they are that
-large, Python takes a small share of the time (of the convolutional GAN of `benchmarks`, with 75 MB, an eighth)."""
-
-
-class Memory(NamedTuple):
-    """An array that is an argument or was made by an operation."""
-
-    owner: int
-    """The number of the array that owns the memory, in the order in which they were made."""
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    dtype: np.dtype
+LIMIT = 2**28
+"""Bytes beyond which a program is given up: it keeps its memory from one run to the next, and where that is so large,
+Python takes a small share of the time."""
 
 
 class Program:
@@ -53,20 +43,19 @@ class Program:
     Attributes
     ----------
     arguments : copies of them, to which those of later runs are copied
-    too_large : whether it made more than `LIMIT` and was given up
+    too_large : whether it needs more than `LIMIT` and was given up
     """
 
     def __init__(self, arguments: Sequence[np.ndarray]) -> None:
         self.arguments = [np.array(a, order="C") for a in arguments]
         self.too_large = False
-        self._calls: list[Call] = []  # ``function(*args)``, each of which writes to arrays among its args
-        self._series: list[Call] | None = None  # the same, made when they are needed
-        self._steps: list[tuple[str, Any]] = []  # what was done, and to what: `Memory` or constants
+        self._memory = Memory()
+        self._calls: list[Call] = []  # each of which writes to arrays among its arguments, described
+        self._series: list[Call] | None = None  # the same calls, made when they are needed
+        self._steps: list[tuple[str, Any]] = []  # what was done, and to what, described
         self._conditions: dict[tuple[int, str], tuple[Any, Any]] = {}  # objects, and what their attributes were
         self._result: Any = None
-        self._owners: dict[int, tuple[int, np.ndarray]] = {}  # of memory made here, by id
-        self._bytes = 0
-        self._own(self.arguments)
+        self._memory.own(self.arguments)
 
     def record(self, function: Callable, args: Sequence[Any]) -> Any:
         """The result of ``function(*args)``, recorded."""
@@ -75,25 +64,31 @@ class Program:
             result = function(*args)
         finally:
             observer.reset(token)
-        if not self.too_large:
-            self._steps.append(("return", self._described(result)))
-            self._result = _mapped(result, lambda a: Tensor.wrap(a.data) if isinstance(a, Tensor) else a)
-        return detached(result)
+        self._steps.append(("return", self._memory.described(result)))
+        self._result = mapped(result, lambda a: Tensor.wrap(a.data) if isinstance(a, Tensor) else a)
+        del result  # and the arrays that its history keeps
+        found = detached(self._result)
+        if self._memory.share(self._calls) > LIMIT:
+            self.too_large = True
+            self._result = None
+            for held in (self.arguments, self._calls, self._steps, self._conditions):
+                held.clear()
+        return found
 
     def run(self, arguments: Sequence[np.ndarray]) -> Any:
         """The result for other arguments of the same shapes."""
         for place, array in zip(self.arguments, arguments, strict=True):
             np.copyto(place, array)
         if self._series is None:
-            self._series = list(_in_series(self._calls))
-        for function, args in self._series:
-            function(*args)
+            self._series = list(_in_series(self._memory.placed(self._calls)))
+            self._calls.clear()
+        for function, args, options in self._series:
+            function(*args, **options)
         return detached(self._result)
 
     def depends_on(self, thing: Any, attribute: str) -> None:
         """Say that the program is valid only as long as an attribute of an object is what it is now."""
-        if not self.too_large:
-            self._conditions[id(thing), attribute] = thing, getattr(thing, attribute)
+        self._conditions[id(thing), attribute] = thing, getattr(thing, attribute)
 
     @property
     def valid(self) -> bool:
@@ -118,8 +113,8 @@ class Program:
 
     def operation(self, primitive: "Primitive", args: Sequence[Any], values: Sequence[Any]) -> Any:
         """Compute an operation of ``values``, which are ``args`` without Tensors."""
-        for tensor in _leaves(args, Tensor):
-            if tensor.node is None and not self.owns(tensor.data):
+        for tensor in leaves(args, Tensor):
+            if tensor.node is None and not self._memory.owns(tensor.data):
                 self.depends_on(tensor, "data")
                 self.depends_on(tensor, "_requires_grad")
         return self._recorded(primitive, primitive.name, partial(primitive.compute, values), primitive.function, values)
@@ -133,22 +128,21 @@ class Program:
     def effect(self, function: Callable, args: Sequence[Any]) -> Any:
         """The value of ``function(*args)``, called for what it does beside operations."""
         name = f"effect {name_of(function)}"
-        if not self.too_large:
-            self._steps.append((name, self._described(args)))
+        self._steps.append((name, self._memory.described(args)))
         token = observer.set(None)
         try:
-            with noted() as calls:
+            with noted() as notes:
                 made = function(*args)
         finally:
             observer.reset(token)
-        if not self.too_large:
-            arrays = list(_leaves(made, np.ndarray))
-            if getattr(function, "by_kernels", False) and backend() == "compiled":
-                self._calls += calls
-            else:
-                again = (_compute_again, (name, arrays, function, args)) if arrays else (function, tuple(args))
-                self._calls.append(again)
-            self._own(arrays)
+        arrays = list(leaves(made, np.ndarray))
+        if getattr(function, "by_kernels", False) and backend() == "compiled":
+            self._take(notes, arrays)
+        elif arrays:
+            self._memory.own(arrays)
+            self._note(Call(_compute_again, (name, arrays, function, args), {}))
+        else:
+            self._note(Call(function, tuple(args), {}))
         return made
 
     def differentiating(self, node: "Node | None") -> None:
@@ -156,48 +150,31 @@ class Program:
 
     def _recorded(self, primitive: "Primitive", name: str, first: Callable, again: Callable, given: Any) -> Any:
         """The value of ``first()``, with arrays in place of numbers; later values are ``again(*given)``."""
-        if self.too_large:
-            return _mapped(first(), np.asarray)
-        self._steps.append((name, self._described(given)))
-        with noted() as calls:
-            made = _mapped(first(), np.asarray)
-        read = list(_leaves(given, np.ndarray))
-        fresh = [a if not any(np.may_share_memory(a, b) for b in read) else None for a in _leaves(made, np.ndarray)]
-        if primitive.noted and calls and backend() == "compiled":  # reference kernels note nothing
-            self._calls += calls
-            known = {id(_owner(a)) for a in read}
-            self._own(a for a in _leaves(calls, np.ndarray) if id(_owner(a)) not in known)
+        self._steps.append((name, self._memory.described(given)))
+        with noted() as notes:
+            made = mapped(first(), np.asarray)
+        read = list(leaves(given, np.ndarray))
+        fresh = [a if not any(np.may_share_memory(a, b) for b in read) else None for a in leaves(made, np.ndarray)]
+        if primitive.noted and notes.calls and backend() == "compiled":  # reference kernels note nothing
+            self._take(notes, fresh)
         elif any(a is not None for a in fresh):  # else all is views of what was given
-            self._calls.append((_compute_again, (name, fresh, again, given)))
-        self._own(a for a in fresh if a is not None)
+            self._memory.own(a for a in fresh if a is not None)
+            self._note(Call(_compute_again, (name, fresh, again, given), {}))
         return made
 
-    def _own(self, arrays: Iterable[np.ndarray]) -> None:
-        for array in arrays:
-            owner = _owner(array)
-            if id(owner) not in self._owners:
-                self._owners[id(owner)] = len(self._owners), owner
-                self._bytes += owner.nbytes
-        if self._bytes > LIMIT:
-            self.too_large = True
-            for held in (self.arguments, self._calls, self._steps, self._conditions, self._owners):
-                held.clear()
+    def _take(self, notes: Notes, made: Iterable[np.ndarray | None]) -> None:
+        """Take over what kernels did, to make these arrays."""
+        self._memory.own(notes.made)
+        self._memory.keep(a for a in made if a is not None)
+        for call in notes.calls:
+            self._note(call)
+
+    def _note(self, call: Call) -> None:
+        self._calls.append(Call(*self._memory.described(call)))
 
     def owns(self, array: np.ndarray) -> bool:
         """Whether an array is an argument, or was made by an operation."""
-        return id(_owner(array)) in self._owners
-
-    def _described(self, value: Any) -> Any:
-        """A value in which `Memory` stands for each array that is no constant."""
-
-        def described(leaf: Any) -> Any:
-            array = leaf.data if isinstance(leaf, Tensor) else leaf
-            if not isinstance(array, np.ndarray) or not self.owns(array):
-                return array
-            number, owner = self._owners[id(_owner(array))]
-            return Memory(number, array.ctypes.data - owner.ctypes.data, array.shape, array.strides, array.dtype)
-
-        return _mapped(value, described)
+        return self._memory.owns(array)
 
 
 def effect(function: Callable, *args: Any) -> Any:
@@ -219,7 +196,7 @@ def effect(function: Callable, *args: Any) -> Any:
     >>> running
     array([0.1, 0.2], dtype=float32)
     """
-    arrays = _mapped(args, lambda a: a.data if isinstance(a, Tensor) else a)
+    arrays = mapped(args, lambda a: a.data if isinstance(a, Tensor) else a)
     watching = observer.get()
     return function(*arrays) if watching is None else watching.effect(function, arrays)
 
@@ -235,14 +212,14 @@ def _in_series(calls: Iterable[Call]) -> Iterator[Call]:
     """The same calls, those of kernels that follow one another as one."""
     for by_kernels, group in groupby(((call, as_runs(call)) for call in calls), lambda pair: pair[1] is not None):
         if by_kernels:
-            yield Series(arguments for _, runs in group for arguments in runs or ()), ()
+            yield Call(Series(arguments for _, runs in group for arguments in runs or ()), (), {})
         else:
             yield from (call for call, _ in group)
 
 
 def _compute_again(what: str, made: Sequence[np.ndarray | None], function: Callable, given: Sequence[Any]) -> None:
     """Write the arrays that ``function(*given)`` makes over those made before, but where that is None."""
-    for old, new in zip(made, _leaves(_mapped(function(*given), np.asarray), np.ndarray), strict=True):
+    for old, new in zip(made, leaves(mapped(function(*given), np.asarray), np.ndarray), strict=True):
         if old is None:
             continue
         if old.shape != new.shape or old.dtype != new.dtype:
@@ -253,32 +230,6 @@ def _compute_again(what: str, made: Sequence[np.ndarray | None], function: Calla
         np.copyto(old, new)
 
 
-# ------------------------------------------------------------------------------------------------------- nested values
-
-
-def _mapped(value: Any, function: Callable) -> Any:
-    """A value with ``function(a)`` for every array, NumPy number or Tensor in it, in lists, tuples and dicts too."""
-    if isinstance(value, np.ndarray | np.generic | Tensor):
-        return function(value)
-    if isinstance(value, dict):
-        return {name: _mapped(v, function) for name, v in value.items()}
-    if isinstance(value, list | tuple):
-        made = [_mapped(v, function) for v in value]
-        return made if isinstance(value, list) else tuple(made)
-    return value
-
-
-def _leaves(value: Any, kind: type) -> Iterator[Any]:
-    """Everything of a kind in a value, and in lists, tuples and dicts there."""
-    if isinstance(value, kind):
-        yield value
-    elif isinstance(value, dict):
-        yield from _leaves(list(value.values()), kind)
-    elif isinstance(value, list | tuple):
-        for element in value:
-            yield from _leaves(element, kind)
-
-
 def name_of(function: Callable) -> str:
     """What to call a function, or another callable such as a `functools.partial`, where it is spoken of."""
     return getattr(function, "__qualname__", type(function).__qualname__)
@@ -286,14 +237,7 @@ def name_of(function: Callable) -> str:
 
 def detached(value: Any) -> Any:
     """A value with copies of all Tensors and arrays, without their history."""
-    return _mapped(value, lambda a: Tensor.wrap(a.data.copy()) if isinstance(a, Tensor) else a.copy())
-
-
-def _owner(array: np.ndarray) -> np.ndarray:
-    """The array that owns another one's memory."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
+    return mapped(value, lambda a: Tensor.wrap(a.data.copy()) if isinstance(a, Tensor) else a.copy())
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -314,4 +258,4 @@ def _shown(value: Any) -> str:
     def shown(array: Any) -> Any:
         return f"<constant {array.dtype} {array.shape}>" if isinstance(array, np.ndarray) else array
 
-    return repr(_mapped(value, shown))
+    return repr(mapped(value, shown))

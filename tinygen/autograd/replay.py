@@ -121,7 +121,7 @@ class _Programs:
             self.programs.move_to_end(key)
             return program.run(arrays)
         recorded = Program(arrays)
-        places = iter(recorded.arguments or arrays)
+        places = iter(recorded.arguments)
         own = [next(places) if isinstance(v, np.ndarray) else v for v in values]
         result = recorded.record(function, _as_tensors(own))
         if program and not recorded.too_large:

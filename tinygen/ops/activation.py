@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 import kernels
-from kernels.calls import computed, contiguous, do
+from kernels.calls import computed, contiguous, do, empty
 from tinygen.autograd import Real, primitive
 from tinygen.autograd.domain import Axis, Choice, Examples
 from tinygen.errors import DataError, DTypeError, ShapeError
@@ -252,7 +252,7 @@ def cross_entropy(logits, labels):
     shape = np.broadcast_shapes(tuple(batch), labels.shape)
     if shape != logits.shape[:-1]:
         logits = np.broadcast_to(logits, (*shape, k))
-    places = np.empty(shape, np.int64)
+    places = empty(shape, np.int64)
     do(np.copyto, places, labels)
     arguments = rows_of(logits), places.reshape(-1)
     y, *moments = kernels.cross_entropy(*arguments)
