@@ -99,10 +99,13 @@ class WaveNet(nn.Module):
 
     def train_step(self, batch: Array, rng: Rng) -> dict[str, float]:
         """One step of Adam on levels ``(N, L + 1)``."""
-        logits = self((batch[:, :-1, None] / 127.5 - 1).astype(np.float32))
-        loss = tg.mean(tg.cross_entropy(logits, batch[:, 1:]))
-        norm = self.optimizer.minimize(loss)
+        loss, norm = self._descend((batch[:, :-1, None] / 127.5 - 1).astype(np.float32), batch[:, 1:])
         return {"loss": loss.item(), "grad_norm": norm.item()}
+
+    @tg.replayed
+    def _descend(self, x: Any, levels: Any) -> tuple[Tensor, Tensor]:
+        loss = tg.mean(tg.cross_entropy(self(x), levels))
+        return loss, self.optimizer.minimize(loss)
 
     @tg.replayed
     def _step(self, x: Any, past: Any) -> tuple[Tensor, Tensor]:
