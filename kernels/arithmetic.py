@@ -34,7 +34,7 @@ def as_runs(call: Call) -> list[Arguments] | None:
     function, args, options = call
     if function is run:
         return [args]
-    if function is np.copyto:
+    if function is np.copyto and not options:
         found = [_arguments(COPY, *args)]
     elif "out" in options:
         found = _of_ufunc(function, args, **options)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from kernels import threads
 from kernels.arithmetic import BLOCK, SHORT, as_runs
+from kernels.calls import Call
 from kernels.threads import Series
 from tests.kernels.support import normal
 from tinygen.testing import rngs
@@ -32,13 +33,13 @@ def array(order: str, normal: Any, *shape: int) -> np.ndarray:
     return normal(*shape)
 
 
-def assert_same_bits(function: Any, args: tuple, out: np.ndarray) -> None:
+def assert_same_bits(function: Any, args: tuple, out: np.ndarray, **options: Any) -> None:
     """What kernels compute is what the function does, on any number of threads, and nothing beside it is written."""
     expected = out.copy()
-    function(*args, out=expected)
+    function(*args, out=expected, **options)
     whole = out if out.base is None else out.base
     before = whole.copy()
-    runs = as_runs((partial(function, out=out), args))
+    runs = as_runs(Call(function, args, {"out": out, **options}))
     assert runs is not None
     series = Series(runs)
     for workers in (1, 2, 3):
@@ -87,37 +88,42 @@ def test_of_arrays_side_by_side(shape: tuple, counts: list[int], data: st.DataOb
     axis = data.draw(st.integers(-len(shape), len(shape) - 1))
     parts = [normal(rng, np.float32, *np.where(np.arange(len(shape)) == axis % len(shape), n, shape)) for n in counts]
     out = np.concatenate(parts, axis)
-    assert_same_bits(partial(np.concatenate, axis=axis), (parts,), np.empty_like(out))
+    assert_same_bits(np.concatenate, (parts,), np.empty_like(out), axis=axis)
 
 
 @given(shape=shapes, source=orders, target=orders.filter(lambda o: o != "broadcast"), rng=rngs())
 def test_of_copies(shape: tuple, source: str, target: str, rng: Any) -> None:
     numbers = partial(normal, rng, np.float32)
     x, y = array(source, numbers, *shape), array(target, numbers, *shape)
-    Series(as_runs((np.copyto, (y, x))))()
+    Series(as_runs(Call(np.copyto, (y, x), {})))()
     np.testing.assert_array_equal(y, x)
+
+
+def call(function: Any, *args: Any, **options: Any) -> Call:
+    return Call(function, args, options)
 
 
 x = np.ones((2, 3), np.float32)
 
 
 @pytest.mark.parametrize(
-    "call",
+    "other",
     [
-        (np.copyto, (np.empty((2, 3)), x)),  # another dtype
-        (np.copyto, (np.empty((2, 3), int), np.ones((2, 3), int))),
-        (np.copyto, (x[:, :2], x[:, 1:])),  # the same memory
-        (partial(np.add, out=np.empty((2, 3), np.float32)), (x, np.float64(2))),
-        (partial(np.add, out=np.empty((2, 3), np.float32), where=True), (x, x)),
-        (np.copyto, (np.empty(3, np.float32), np.ones((1, 3), np.float32))),  # an axis more
-        (np.copyto, (np.empty(2, np.float32), np.ones(2, [("n", "i2"), ("x", "f4")])["x"])),  # not aligned
-        (partial(np.concatenate, out=np.empty(12, np.float32), axis=None), ([x, x],)),
-        (partial(np.concatenate, out=np.empty((4, 3), np.float32), axis=0), ([x, [[1, 2, 3]] * 2],)),
-        (partial(np.exp, out=np.empty((2, 3), np.float32)), (x,)),
-        (partial(np.sum, out=np.empty(2, np.float32), axis=1, keepdims=False), (x,)),
-        (print, (x,)),
+        call(np.copyto, np.empty((2, 3)), x),  # another dtype
+        call(np.copyto, np.empty((2, 3), int), np.ones((2, 3), int)),
+        call(np.copyto, np.empty((2, 3), np.float32), x, where=x > 0),
+        call(np.copyto, x[:, :2], x[:, 1:]),  # the same memory
+        call(np.add, x, np.float64(2), out=np.empty((2, 3), np.float32)),
+        call(np.add, x, x, out=np.empty((2, 3), np.float32), where=True),
+        call(np.copyto, np.empty(3, np.float32), np.ones((1, 3), np.float32)),  # an axis more
+        call(np.copyto, np.empty(2, np.float32), np.ones(2, [("n", "i2"), ("x", "f4")])["x"]),  # not aligned
+        call(np.concatenate, [x, x], out=np.empty(12, np.float32), axis=None),
+        call(np.concatenate, [x, [[1, 2, 3]] * 2], out=np.empty((4, 3), np.float32), axis=0),
+        call(np.exp, x, out=np.empty((2, 3), np.float32)),
+        call(np.sum, x, out=np.empty(2, np.float32), axis=1, keepdims=False),
+        call(print, x),
     ],
     ids=repr,
 )
-def test_other_calls_are_left_alone(call: tuple) -> None:
-    assert as_runs(call) is None
+def test_other_calls_are_left_alone(other: Call) -> None:
+    assert as_runs(other) is None
