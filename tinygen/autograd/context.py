@@ -30,8 +30,8 @@ class Observer(Protocol):
     def differentiating(self, node: "Node | None") -> None:
         """From now on operations are those of the rules of ``node``, or not of a rule if it is None."""
 
-    def depends_on(self, thing: Any, attribute: str) -> None:
-        """What is computed depends on an attribute of an object."""
+    def calling(self, module: Any) -> None:
+        """A module is called, and what it does may depend on its mode."""
 
     def owns(self, array: np.ndarray) -> bool:
         """Whether the array's values may not be read."""

@@ -53,7 +53,8 @@ class Program:
         self._calls: list[Call] = []  # each of which writes to arrays among its arguments, described
         self._series: list[Call] | None = None  # the same calls, made when they are needed
         self._steps: list[tuple[str, Any]] = []  # what was done, and to what, described
-        self._conditions: dict[tuple[int, str], tuple[Any, Any]] = {}  # objects, and what their attributes were
+        self._leaves: dict[int, tuple[Tensor, np.ndarray, bool]] = {}  # by id; their arrays, whether they require grad
+        self._modules: dict[int, tuple[Any, bool]] = {}  # that were called; whether for training
         self._result: Any = None
         self._memory.own(self.arguments)
 
@@ -71,7 +72,7 @@ class Program:
         if self._memory.share(self._calls) > LIMIT:
             self.too_large = True
             self._result = None
-            for held in (self.arguments, self._calls, self._steps, self._conditions):
+            for held in (self.arguments, self._calls, self._steps, self._leaves, self._modules):
                 held.clear()
         return found
 
@@ -86,15 +87,14 @@ class Program:
             function(*args, **options)
         return detached(self._result)
 
-    def depends_on(self, thing: Any, attribute: str) -> None:
-        """Say that the program is valid only as long as an attribute of an object is what it is now."""
-        self._conditions[id(thing), attribute] = thing, getattr(thing, attribute)
-
     @property
     def valid(self) -> bool:
-        """Whether everything is as it was that the program depends on."""
-        for (_, name), (thing, value) in self._conditions.items():  # noqa: SIM110  (`all` takes twice as long)
-            if getattr(thing, name) is not value:
+        """Whether leaves and modules are as they were."""
+        for leaf, data, requires_grad in self._leaves.values():
+            if leaf.data is not data or leaf._requires_grad is not requires_grad:
+                return False
+        for module, training in self._modules.values():  # noqa: SIM110  (`all` takes twice as long)
+            if module.training is not training:
                 return False
         return True
 
@@ -115,8 +115,7 @@ class Program:
         """Compute an operation of ``values``, which are ``args`` without Tensors."""
         for tensor in leaves(args, Tensor):
             if tensor.node is None and not self._memory.owns(tensor.data):
-                self.depends_on(tensor, "data")
-                self.depends_on(tensor, "_requires_grad")
+                self._leaves[id(tensor)] = tensor, tensor.data, tensor._requires_grad
         return self._recorded(primitive, primitive.name, partial(primitive.compute, values), primitive.function, values)
 
     def rule(self, primitive: "Primitive", rule: Callable, reads: dict[str, Any]) -> Any:
@@ -144,6 +143,10 @@ class Program:
         else:
             self._note(Call(function, tuple(args), {}))
         return made
+
+    def calling(self, module: Any) -> None:
+        """The program is valid only as long as the module's mode is what it is now."""
+        self._modules[id(module)] = module, module.training
 
     def differentiating(self, node: "Node | None") -> None:
         """It does not matter whose rules are applied."""

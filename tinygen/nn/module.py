@@ -52,7 +52,7 @@ class Module:
         """Run ``forward``; operations inside know that this module called them."""
         watching = observer.get()
         if watching is not None:
-            watching.depends_on(self, "training")
+            watching.calling(self)
         outer = module_path.get()
         name = self._name or type(self).__name__
         token = module_path.set(f"{outer}.{name}" if outer else name)

@@ -98,8 +98,8 @@ class Profile:
         """Time the following as the derivative of ``node``."""
         self._node = node
 
-    def depends_on(self, thing: Any, attribute: str) -> None:
-        """It does not matter what the computation depends on."""
+    def calling(self, module: Any) -> None:
+        """It does not matter what mode the module is in."""
 
     def owns(self, array: np.ndarray) -> bool:
         """All values may be read."""
