@@ -25,7 +25,6 @@ NANOSECONDS = {
     "softplus": 0.9,
     "sigmoid": 0.7,
     "tanh": 0.7,
-    "gated_tanh": 1.5,
 }
 """An element's time on one core in float32, measured; it decides when threads pay."""
 
@@ -63,42 +62,42 @@ def activate_grad(g: Array, saved: Array, kind: str, alpha: float = 0.0) -> Arra
     return gx
 
 
-def gated_tanh(x: Array) -> Array:
-    """`kernels.reference.gated_tanh`, compiled.
+def gated_tanh(x: Array) -> tuple[Array, Array]:
+    """`kernels.reference.gated_tanh`, compiled: ``(y, saved)``.
 
     Raises
     ------
     TypeError : x is not an array of float32 or float64
     ValueError : x is not (M, 2 C)
     """
-    x = _halves("gated_tanh", x)
-    y = empty((len(x), x.shape[1] // 2), x.dtype)
-    run(_gated_tanh, y.size * NANOSECONDS["gated_tanh"], x, y)
-    return y
+    x = _halves("gated_tanh", "x", x)
+    y, saved = empty((len(x), x.shape[1] // 2), x.dtype), empty_like(x)
+    run(_gated_tanh, x.size * NANOSECONDS["tanh"], x, y, saved)
+    return y, saved
 
 
-def gated_tanh_grad(g: Array, x: Array) -> Array:
+def gated_tanh_grad(g: Array, saved: Array) -> Array:
     """`kernels.reference.gated_tanh_grad`, compiled.
 
     Raises
     ------
-    TypeError : g and x are not arrays of one dtype, float32 or float64
-    ValueError : x is not (M, 2 C), or g is not (M, C)
+    TypeError : g and saved are not arrays of one dtype, float32 or float64
+    ValueError : saved is not (M, 2 C), or g is not (M, C)
     """
-    x = _halves("gated_tanh_grad", x)
-    g = check("gated_tanh_grad", "g", g, "M,C", x.dtype)
-    if g.shape != (len(x), x.shape[1] // 2):
-        raise ValueError(f"gated_tanh_grad: g (M,C)={g.shape} does not fit x (M,2C)={x.shape}")
-    gx = empty_like(x)
-    run(_gated_tanh_grad, g.size * NANOSECONDS["gated_tanh"], g, x, gx)
+    saved = _halves("gated_tanh_grad", "saved", saved)
+    g = check("gated_tanh_grad", "g", g, "M,C", saved.dtype)
+    if g.shape != (len(saved), saved.shape[1] // 2):
+        raise ValueError(f"gated_tanh_grad: g (M,C)={g.shape} does not fit saved (M,2C)={saved.shape}")
+    gx = empty_like(saved)
+    run(_gated_tanh_grad, gx.size * NANOSECONDS["identity"], g, saved, gx)
     return gx
 
 
-def _halves(operation: str, x: Array) -> Array:
-    x = check(operation, "x", x, "M,2C")
-    if x.shape[1] % 2:
-        raise ValueError(f"{operation}: x (M,2C)={x.shape} does not have an even number of columns")
-    return x
+def _halves(operation: str, name: str, array: Array) -> Array:
+    array = check(operation, name, array, "M,2C")
+    if array.shape[1] % 2:
+        raise ValueError(f"{operation}: {name} (M,2C)={array.shape} does not have an even number of columns")
+    return array
 
 
 def kind_code(operation: str, kind: str) -> int:
@@ -232,20 +231,21 @@ def _backward_share(worker: int, workers: int, g: Array, saved: Array, gx: Array
 
 
 @jit(fastmath=FLAGS)
-def _gated_tanh(worker: int, workers: int, x: Array, y: Array) -> None:
+def _gated_tanh(worker: int, workers: int, x: Array, y: Array, saved: Array) -> None:
     half = y.shape[1]
     first, last = share(worker, workers, len(y))
     for m in range(first, last):
         for c in range(half):
-            y[m, c] = tanh(x[m, c]) * sigmoid(x[m, half + c])
+            t, s = tanh(x[m, c]), sigmoid(x[m, half + c])
+            y[m, c], saved[m, c], saved[m, half + c] = t * s, t, s
 
 
 @jit(fastmath=FLAGS)
-def _gated_tanh_grad(worker: int, workers: int, g: Array, x: Array, gx: Array) -> None:
+def _gated_tanh_grad(worker: int, workers: int, g: Array, saved: Array, gx: Array) -> None:
     one, half = g.dtype.type(1), g.shape[1]
     first, last = share(worker, workers, len(g))
     for m in range(first, last):
         for c in range(half):
-            t, s = tanh(x[m, c]), sigmoid(x[m, half + c])
+            t, s = saved[m, c], saved[m, half + c]
             gx[m, c] = g[m, c] * s * (one - t * t)
             gx[m, half + c] = g[m, c] * t * (s * (one - s))

@@ -94,16 +94,21 @@ def activate_grad(g: Array, saved: Array, kind: str, alpha: float = 0.0) -> Arra
     return (g * slope).astype(g.dtype, copy=False)
 
 
-def gated_tanh(x: Array) -> Array:
-    """``tanh(a) * sigmoid(b)`` of the halves a and b of each row of x ``(M, 2 C)``, shape ``(M, C)``."""
-    a, b = np.split(x, 2, axis=1)
-    return np.tanh(a) * _sigmoid(b)
+def gated_tanh(x: Array) -> tuple[Array, Array]:
+    """``tanh(a) * sigmoid(b)`` of the halves a and b of each row of x ``(M, 2 C)``, and both factors.
 
-
-def gated_tanh_grad(g: Array, x: Array) -> Array:
-    """The cotangent of `gated_tanh`'s input."""
+    Returns
+    -------
+    ``(y, saved)``, ``(M, C)`` and ``(M, 2 C)``
+    """
     a, b = np.split(x, 2, axis=1)
     t, s = np.tanh(a), _sigmoid(b)
+    return t * s, np.concatenate([t, s], axis=1)
+
+
+def gated_tanh_grad(g: Array, saved: Array) -> Array:
+    """The cotangent of `gated_tanh`'s input."""
+    t, s = np.split(saved, 2, axis=1)
     return np.concatenate([g * s * (1 - t * t), g * t * (s * (1 - s))], axis=1)
 
 

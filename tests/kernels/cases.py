@@ -67,10 +67,10 @@ def gated_tanh(normal: Numbers, m: int, c: int, scale: float) -> tuple:
 
 
 def gated_tanh_grad(normal: Numbers, m: int, c: int, scale: float) -> tuple:
-    return normal(m, c), *gated_tanh(normal, m, c, scale)
+    return normal(m, c), reference.gated_tanh(*gated_tanh(normal, m, c, scale))[1]
 
 
-def gated_tanh_grad_scale(g: Any, x: Any) -> Any:
+def gated_tanh_grad_scale(g: Any, saved: Any) -> Any:
     """The distance of tanh and σ from 1, to which they may be near."""
     return np.abs(np.tile(g, 2))
 

@@ -161,13 +161,13 @@ def gated_tanh(x):
     x = floating(x, "gated_tanh")
     if x.ndim == 0 or x.shape[-1] % 2:
         raise ShapeError(f"gated_tanh: x (...,2C)={x.shape} must have an even last axis")
-    y = kernels.gated_tanh(rows_of(x))
-    return y.reshape(*x.shape[:-1], y.shape[1]), None
+    y, saved = kernels.gated_tanh(rows_of(x))
+    return y.reshape(*x.shape[:-1], y.shape[1]), saved
 
 
 @gated_tanh.joint_vjp
-def _gated_tanh_vjp(g, x):
-    return {"x": kernels.gated_tanh_grad(rows_of(g), rows_of(x)).reshape(x.shape)}
+def _gated_tanh_vjp(g, saved):
+    return {"x": kernels.gated_tanh_grad(rows_of(g), saved).reshape(*g.shape[:-1], saved.shape[1])}
 
 
 # -------------------------------------------------------------------------------------------------------------- softmax
