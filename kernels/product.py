@@ -72,44 +72,49 @@ def multiply(
     The sum of an element has the same order whatever the rectangle is. An empty ``bias`` is zero.
     """
     is_panel = b.row == width and b.column == 1  # all of it, as it lies, so that it need not be copied
+    narrow = vector_size(c)
+    last_width = narrow if (right - left) % width <= narrow else width
+    most = -(-min(CHUNK, bottom - top) // ROWS) * ROWS
+    a_rows, c_rows, edge_rows = np.arange(most) * a.row, np.arange(most) * n, np.arange(most) * width
+    a_columns = np.arange(min(k, DEPTH)) * a.column
+    panels, start = np.empty(min(k, DEPTH) * GROUP * width, c.dtype), np.zeros(width, c.dtype)
+    edge = np.empty(most * width if (right - left) % narrow else 0, c.dtype)
     for first in range(top, bottom, CHUNK):
         rows = min(CHUNK, bottom - first)
-        tiled = -(-rows // ROWS) * ROWS
-        a_rows, c_rows, edge_rows = np.empty(tiled, np.int64), np.empty(tiled, np.int64), np.arange(tiled) * width
-        for r in range(tiled):
-            i = first + min(r, rows - 1)  # the last tile repeats the last row
-            a_rows[r], c_rows[r] = i * a.row, (i - c_first) * n
-        panels, start = np.empty(min(k, DEPTH) * GROUP * width, c.dtype), np.zeros(width, c.dtype)
-        a_columns = np.arange(min(k, DEPTH)) * a.column
-        edge = np.empty(tiled * width if (right - left) % width else 0, c.dtype)
+        for r in range(rows, -(-rows // ROWS) * ROWS):  # the last tile repeats the last row
+            a_rows[r], c_rows[r] = a_rows[rows - 1], c_rows[rows - 1]
         for begin in range(0, max(k, 1), DEPTH):
             depth = min(DEPTH, k - begin)
             for group in range(left, right, GROUP * width):
+                end = min(group + GROUP * width, right)
                 if not is_panel:
-                    pack(panels, b, begin, depth, group, min(group + GROUP * width, right), width)
-                for at in range(group, min(group + GROUP * width, right), width):
-                    lanes = min(width, right - at)
-                    whole = lanes == width
+                    whole = end - (end - group) % width
+                    pack(panels, b, begin, depth, group, whole, width)
+                    pack(panels[(whole - group) * depth :], b, begin, depth, whole, end, last_width)
+                for at in range(group, end, width):
+                    lanes = min(width, end - at)
+                    tile_width = width if lanes == width else last_width
+                    fits, c_at = lanes == tile_width, (first - c_first) * n + at
                     if begin == 0 and bias.size > 0:
                         for lane in range(lanes):
                             start[lane] = bias[at + lane]
                     if depth == 0:
                         for r in range(rows):
                             for lane in range(lanes):
-                                c[c_rows[r] + at + lane] = start[lane]
+                                c[c_at + c_rows[r] + lane] = start[lane]
                         continue
                     for r in range(0, rows, ROWS):
                         multiply_tile(
-                            c if whole else edge, at if whole else 0, c_rows if whole else edge_rows,
+                            c if fits else edge, c_at if fits else 0, c_rows if fits else edge_rows,
                             start, 0 if begin == 0 else -1,
-                            a.flat, begin * a.column, a_rows, r, a_columns, 0,
+                            a.flat, first * a.row + begin * a.column, a_rows, r, a_columns, 0,
                             b.flat if is_panel else panels, begin * width if is_panel else (at - group) * depth,
-                            depth, width,
+                            depth, tile_width,
                         )  # fmt: skip
-                    if not whole:
+                    if not fits:
                         for r in range(rows):
                             for lane in range(lanes):
-                                c[c_rows[r] + at + lane] = edge[r * width + lane]
+                                c[c_at + c_rows[r] + lane] = edge[r * width + lane]
 
 
 @jit()
@@ -131,9 +136,11 @@ def pack(panels: Array, b: Matrix, begin: int, depth: int, left: int, right: int
                 for lane in range(lanes):
                     panels[target + i * width + lane] = b.flat[(begin + i) * b.row + (at + lane) * b.column]
     for i in range(depth if whole < right else 0):
-        for lane in range(width):
-            value = b.flat[(begin + i) * b.row + (whole + lane) * b.column] if whole + lane < right else 0
-            panels[(whole - left) * depth + i * width + lane] = value
+        target, source = (whole - left) * depth + i * width, (begin + i) * b.row + whole * b.column
+        for lane in range(right - whole):
+            panels[target + lane] = b.flat[source + lane * b.column]
+        for lane in range(right - whole, width):
+            panels[target + lane] = 0
 
 
 @jit()
