@@ -1,8 +1,8 @@
 """The fused linear layer ``activate(x @ w + b)`` and its gradient.
 
 The bias is what the products are added to, and the activation is applied while some rows are still in the cache, so
-both are almost free. The products of the layer and its gradient are made by `multiply`, except those of up to `FEW`
-rows or columns, of which a tile would be mostly empty: an example alone is then up to four times as fast.
+both are almost free. The products of the layer and its gradient are made by `multiply` or, where one of their sizes
+is at most `FEW`, by `kernels.few`: an example alone is then up to four times as fast.
 """
 
 from functools import lru_cache
@@ -15,19 +15,19 @@ from kernels.activation import IDENTITY, LEAKY_RELU, NANOSECONDS, activate_grad,
 from kernels.arguments import Array, check, show
 from kernels.calls import empty
 from kernels.compilation import jit
+from kernels.few import FEW, add_outer_products, multiples, scalar_products
 from kernels.microkernel import ROWS, panel_width
 from kernels.product import Matrix, multiply, rectangle
 from kernels.reduction import add_up
 from kernels.threads import run, share
 
-FEW = 4
-"""Columns up to which `linear` computes each element by itself, as a scalar product, and rows up to which it adds
-multiples of w's rows; and columns and rows of w up to which its gradient does the like."""
+FEW_ROWS = 16
+"""Rows of the result that are computed at once where w has few rows or columns: they stay in the first cache."""
 
 BLOCK = 2**16
 """Elements of the result that are computed before they are activated: they stay in the second cache meanwhile."""
 
-PARTS, LEAST, LEAST_OF_FEW, SMALL = 8, 128, 16, 2**16
+PARTS, LEAST, LEAST_OF_FEW, SMALL = 8, 128, 64, 2**16
 """For so many weights at most, the gradient is computed in so many parts of the batch, each of at least so many rows: a
 thread finds what it reads of a part where it wrote it, in its own second cache. Larger batches have larger parts, and,
 beyond `kernels.reduction.PART` rows for each, more of them. Weights of `FEW` columns or rows have no other way."""
@@ -75,10 +75,8 @@ class _Plan(NamedTuple):
 def _plan(m: int, k: int, n: int, activation: str, dtype: np.dtype[Any]) -> _Plan:
     """What depends on the shapes alone."""
     kind, width = kind_code("linear", activation), panel_width(dtype)
-    if n <= FEW:
-        kernel, product = _linear_few, m * k * n * 0.08
-    elif m <= FEW:
-        kernel, product = _linear_few_rows, m * k * n * 0.05
+    if min(m, k, n) <= FEW:
+        kernel, product = _linear_few, m * k * n * 0.05
     else:
         kernel, product = _linear, _duration(m, k, n, width)
     nanoseconds = product + m * n * NANOSECONDS[activation]
@@ -188,7 +186,7 @@ def _linear(
                 forward(buffer[source : source + size], flat_y[target : target + size], kind, alpha)
 
 
-@jit(fastmath={"contract", "reassoc"})
+@jit()
 def _linear_few(
     worker: int,
     workers: int,
@@ -201,60 +199,24 @@ def _linear_few(
     alpha: float,
     width: int,
 ) -> None:
-    """What `_linear` does, by scalar products, whose sums the compiler may reorder so as to use vectors.
-
-    There are no panels, so their width is not used.
-    """
-    (m, k), n = x.shape, w.shape[1]
-    columns = np.ascontiguousarray(w.T)
-    buffer = np.empty(ROWS * n, y.dtype)
-    flat_y, flat_z = y.reshape(-1), z.reshape(-1)
-    first_tile, end_tile = share(worker, workers, -(-m // ROWS))
-    for first in range(first_tile * ROWS, min(end_tile * ROWS, m), ROWS):
-        last = min(first + ROWS, m)
-        for i in range(first, last):
-            for j in range(n):
-                total = x.dtype.type(0)
-                for step in range(k):
-                    total += x[i, step] * columns[j, step]
-                buffer[(i - first) * n + j] = total + b[j] if b.size else total
-        for i in range((last - first) * n):  # Numba takes seconds to compile an assignment to a slice
-            flat_z[first * n + i] = buffer[i]
-        forward(buffer[: (last - first) * n], flat_y[first * n : last * n], kind, alpha)
-
-
-@jit(fastmath={"contract"})
-def _linear_few_rows(
-    worker: int,
-    workers: int,
-    x: Array,
-    w: Array,
-    b: Array,
-    z: Array,
-    y: Array,
-    kind: int,
-    alpha: float,
-    width: int,
-) -> None:
-    """What `_linear` does, by sums of multiples of w's rows, four at a time."""
-    (m, k), n = x.shape, w.shape[1]
-    total = np.empty(n, y.dtype)
-    first, last = share(worker, workers, m)
-    for i in range(first, last):
-        for j in range(n):
-            total[j] = b[j] if b.size else 0
-        whole = k - k % 4
-        for step in range(0, whole, 4):
-            p, q, r, s = x[i, step], x[i, step + 1], x[i, step + 2], x[i, step + 3]
-            for j in range(n):
-                total[j] = total[j] + p * w[step, j] + q * w[step + 1, j] + r * w[step + 2, j] + s * w[step + 3, j]
-        for step in range(whole, k):
-            for j in range(n):
-                total[j] += x[i, step] * w[step, j]
-        for j in range(n):
-            z[i, j] = total[j]
+    """What `_linear` does, where one of the sizes is small. There are no panels, so their width is not used."""
+    m, n = len(x), w.shape[1]
+    size = 1 if m <= FEW else FEW_ROWS
+    temporary = kind != IDENTITY and z.ctypes.data == y.ctypes.data
+    start, room = np.zeros(n, y.dtype), np.empty((size if temporary else 0, n), y.dtype)
+    for j in range(b.size):
+        start[j] = b[j]
+    columns = np.ascontiguousarray(w.T) if n <= FEW else w
+    first, last = share(worker, workers, -(-m // size))
+    for top in range(first * size, min(last * size, m), size):
+        bottom = min(top + size, m)
+        part = room[: bottom - top] if temporary else z[top:bottom]
+        if n <= FEW:
+            scalar_products(part, x[top:bottom], columns, start)
+        else:
+            multiples(part, x[top:bottom], w, start)
         if kind != IDENTITY:
-            forward(total, y[i], kind, alpha)
+            forward(part.reshape(-1), y[top:bottom].reshape(-1), kind, alpha)
 
 
 @jit()
@@ -300,6 +262,7 @@ def _linear_grad_by_parts(
     flat_x, flat_g, flat_saved, flat_gx = x.reshape(-1), g.reshape(-1), saved.reshape(-1), gx.reshape(-1)
     none, origin = np.empty(0, g.dtype), np.intp(0)  # a literal is a type of its own: `multiply` would compile anew
     room = np.empty(0 if kind == IDENTITY else -(-m // parts) * n, g.dtype)
+    zeros, columns = np.zeros(k, g.dtype), np.ascontiguousarray(w.T) if n <= FEW else w
     first, last = share(worker, workers, parts)
     for part in range(first, last):
         top, bottom = share(part, parts, m)
@@ -308,52 +271,19 @@ def _linear_grad_by_parts(
             backward(gz, flat_saved[top * n : bottom * n], room[: size * n], kind, alpha)
             gz = room[: size * n]
         if gx.size and k <= FEW:
-            _multiply_few(gx[top:bottom], gz.reshape(size, n), w)
+            scalar_products(gx[top:bottom], gz.reshape(size, n), w, zeros)
+        elif gx.size and n <= FEW:
+            multiples(gx[top:bottom], gz.reshape(size, n), columns, zeros)
         elif gx.size:
             factors = Matrix(gz, n, 1), Matrix(w.reshape(-1), 1, n)
             multiply(flat_gx[top * k :], origin, k, *factors, n, none, origin, size, origin, k, width)
         if gws.size and min(k, n) <= FEW:
-            _add_few(gws[part], x[top:bottom], gz.reshape(size, n))
+            add_outer_products(gws[part], x[top:bottom], gz.reshape(size, n))
         elif gws.size:
             factors = Matrix(flat_x[top * k :], 1, k), Matrix(gz, n, 1)
             multiply(gws[part].reshape(-1), origin, n, *factors, size, none, origin, k, origin, n, width)
         if gbs.size:
             add_up(gbs[part], gz.reshape(size, n), 0, size, 0)
-
-
-@jit(fastmath={"contract", "reassoc"})
-def _multiply_few(y: Array, a: Array, b: Array) -> None:
-    """``y = a bᵀ`` by scalar products."""
-    for i in range(len(a)):
-        for j in range(len(b)):
-            total = y.dtype.type(0)
-            for step in range(a.shape[1]):
-                total += a[i, step] * b[j, step]
-            y[i, j] = total
-
-
-@jit(fastmath={"contract"})
-def _add_few(gw: Array, x: Array, gz: Array) -> None:
-    """``gw = xᵀ gz``, of which one has few columns: four rows of the other at a time are multiplied by each of them."""
-    thin, wide = (gz, x) if gz.shape[1] <= FEW else (x, gz)
-    total = np.zeros((thin.shape[1], wide.shape[1]), gw.dtype)
-    m = len(wide) // 4 * 4
-    for i in range(0, m, 4):
-        for j in range(len(total)):
-            t, a, b, c, d = total[j], thin[i, j], thin[i + 1, j], thin[i + 2, j], thin[i + 3, j]
-            p, q, r, s = wide[i], wide[i + 1], wide[i + 2], wide[i + 3]
-            for k in range(len(t)):
-                t[k] += (a * p[k] + b * q[k]) + (c * r[k] + d * s[k])
-    for i in range(m, len(wide)):
-        for j in range(len(total)):
-            for k in range(wide.shape[1]):
-                total[j, k] += thin[i, j] * wide[i, k]
-    for j in range(len(total)):
-        for k in range(wide.shape[1]):
-            if gz.shape[1] <= FEW:
-                gw[k, j] = total[j, k]
-            else:
-                gw[j, k] = total[j, k]
 
 
 @jit()

@@ -29,8 +29,8 @@ from kernels.compilation import element_pointer, intrinsic, jit
 GRAIN = 5_000.0
 """Nanoseconds of work that make a share worth handing over, to a thread that may be asleep."""
 
-SERIES_GRAIN = 1_500.0
-"""The same in a `Series`, where others are awake: to hand over takes a tenth of that. It also pays because every thread
+SERIES_GRAIN = 800.0
+"""The same in a `Series`, where others are awake: to hand over takes a fifth of that. It also pays because every thread
 then finds in its own cache what it wrote before; half of what a single one reads would have to come from another."""
 
 PATIENCE = 10_000
