@@ -88,9 +88,11 @@ def add_up(total: Array, rows: Array, first: int, last: int, left: int) -> None:
     if total.size == 0:
         return
     total[:] = 0
-    few = np.empty(total.size, total.dtype)
+    many = last - first > FEW
+    few = np.empty(total.size, total.dtype) if many else total
     for begin in range(first, last, FEW):
-        few[:] = 0
+        if many:
+            few[:] = 0
         end = min(begin + FEW, last)
         fours = end - (end - begin) % 4
         for i in range(begin, fours, 4):  # for `few` is loaded and stored each time
@@ -101,8 +103,9 @@ def add_up(total: Array, rows: Array, first: int, last: int, left: int) -> None:
             row = rows[i, left:]
             for j in range(few.size):
                 few[j] += row[j]
-        for j in range(few.size):
-            total[j] += few[j]
+        if many:
+            for j in range(few.size):
+                total[j] += few[j]
 
 
 @jit()

@@ -95,7 +95,7 @@ class Optimizer:
         effect(_check_finite, loss)
         gradients = grad(loss, self.parameters, allow_unused=True)
         norm = effect(self._gather, gradients)
-        effect(self._accept, norm, [g is not None for g in gradients])
+        effect(self._accept, norm, np.array([g is not None for g in gradients]))
         effect(self._update, self._steps_now)
         return Tensor.wrap(norm)
 
@@ -106,7 +106,7 @@ class Optimizer:
             do(np.copyto, place.data, 0 if gradient is None else gradient)
         return kernels.norm(self._gradient)
 
-    def _accept(self, norm: np.ndarray, reached: Sequence[bool]) -> None:
+    def _accept(self, norm: np.ndarray, reached: np.ndarray) -> None:
         """Check and clip the gradient, and prepare to take a step."""
         _clip([self._gradient], norm.item(), self.max_norm)
         for p, place, yes in zip(self.parameters, self._places, reached, strict=True):
@@ -123,10 +123,10 @@ class Optimizer:
         for p, place in zip(self.parameters, self._places, strict=True):
             if p.grad is not None and p.grad is not place:
                 place.data[...] = p.grad.data
-        self._prepare([p.grad is not None for p in self.parameters])
+        self._prepare(np.array([p.grad is not None for p in self.parameters]))
         self._update(self._steps_now)
 
-    def _prepare(self, reached: Sequence[bool]) -> None:
+    def _prepare(self, reached: np.ndarray) -> None:
         """Count a step of the parameters that a gradient has reached."""
         self.flat.adopt()
         self.steps += reached
@@ -211,7 +211,7 @@ class Adam(Optimizer):
     def _moments(self) -> dict[str, np.ndarray]:
         return {"mean": self.mean, "mean_square": self.mean_square}
 
-    def _prepare(self, reached: Sequence[bool]) -> None:
+    def _prepare(self, reached: np.ndarray) -> None:
         super()._prepare(reached)
         self._settings[:] = self.lr * self.lr_scale, *self.betas, self.eps, self.weight_decay
 
