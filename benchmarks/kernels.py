@@ -89,6 +89,20 @@ def gated_tanh(m: int, c: int) -> list[Workload]:
     return _both("gated_tanh", f"{m}x{2 * c}", make)
 
 
+def sinusoids(m: int, f: int) -> Workload:
+    """The features of times."""
+
+    def features(library: Any, x: Any, frequencies: Any) -> Any:
+        angle = x[:, None] * frequencies
+        return library.concatenate([library.sin(angle), library.cos(angle)], 1)
+
+    def make() -> Case:
+        x, frequencies = np.linspace(0, 1, m, dtype=np.float32), np.linspace(0.1, 100, f, dtype=np.float32)
+        return Case((x, frequencies), (x, frequencies), features, lambda jax, *args: features(jax.numpy, *args))
+
+    return workload("sinusoids", f"{m}x{f}", make)
+
+
 def bounded_affine(m: int, c: int) -> list[Workload]:
     """The map of an affine coupling, with its log-determinant, and its gradient."""
 
@@ -421,6 +435,7 @@ def workloads() -> list[Workload]:
         *(activate(*shape) for shape in ACTIVATIONS),
         gated_tanh(8192, 32),
         bounded_affine(256, 1),
+        [sinusoids(256, 64)],
         *(convolution(*shape) for shape in CONVOLUTIONS),
         pooling(64, (28, 28), 32),
         group_norm(64, (28, 28), 32, "silu"),

@@ -29,6 +29,7 @@ _MODULE_OF = {
     "conv2d": "convolution",
     "conv2d_input_grad": "convolution",
     "conv2d_weight_grad": "weight_gradient",
+    "sinusoids": "periodic",
     "bounded_affine": "coupling",
     "bounded_affine_grad": "coupling",
     "group_norm": "normalization",

@@ -47,6 +47,15 @@ LN2_HIGH = 22713 / 32768
 LN2_LOW = 1.4286068203094173e-6
 """The rest of ln 2."""
 
+HALF_PI_HIGH = 1.5707963267341256
+"""π/2 to 33 bits, so that its product with any integer of 20 bits is exact in float64."""
+
+HALF_PI_LOW = 6.077100506506192e-11
+"""The rest of π/2."""
+
+LARGEST_ANGLE = 1e6
+"""Up to which the integer has no more bits."""
+
 _FORMATS = {
     types.float32: _Format(
         real=np.float32,
@@ -169,6 +178,46 @@ def _log1p_for(x: Any) -> Any:
         return polynomial * s + (ln2 if above else zero)
 
     return log1p
+
+
+def sine_and_cosine(x: Any) -> Any:
+    """Both of an angle up to `LARGEST_ANGLE`, in radians; error below 1.5 units in the last place."""
+
+
+@overload(sine_and_cosine, jit_options=_OPTIONS)
+def _sine_and_cosine_for(x: Any) -> Any:
+    if x == types.float64:  # several times slower, but float64 is for tests and studies
+
+        def both64(x: Any) -> Any:
+            return math.sin(x), math.cos(x)
+
+        return both64
+
+    # x = k π/2 + r with an integer k and |r| <= π/4. In float64, in which the product of k and the high part is exact,
+    # r keeps all digits that float32 can hold, also near a multiple of π/2.
+    quarters, high, low = 2 / math.pi, HALF_PI_HIGH, HALF_PI_LOW
+    round_off = 1.5 * 2.0**52  # as in `_reduce`
+    sine = tuple(np.float32((-1) ** n / math.factorial(2 * n + 1)) for n in range(4, 0, -1))
+    cosine = tuple(np.float32((-1) ** n / math.factorial(2 * n)) for n in range(5, 0, -1))
+    one, zero, bit, two = np.float32(1), np.uint64(0), np.uint64(1), np.uint64(2)
+
+    def both(x: Any) -> Any:
+        rounded = np.float64(x) * quarters + round_off
+        k = rounded - round_off
+        quadrant = np.float64(rounded).view(np.uint64)
+        r = np.float32(np.float64(x) - k * high - k * low)
+        square = r * r
+        s, c = sine[0], cosine[0]
+        for coefficient in sine[1:]:
+            s = s * square + coefficient
+        for coefficient in cosine[1:]:
+            c = c * square + coefficient
+        s, c = s * square * r + r, c * square + one
+        sin = s if quadrant & bit == zero else c
+        cos = c if quadrant & bit == zero else -s
+        return sin if quadrant & two == zero else -sin, cos if quadrant & two == zero else -cos
+
+    return both
 
 
 # ------------------------------------------------------------------------------------------------ composed of the above

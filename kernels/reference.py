@@ -112,6 +112,12 @@ def gated_tanh_grad(g: Array, saved: Array) -> Array:
     return np.concatenate([g * s * (1 - t * t), g * t * (s * (1 - s))], axis=1)
 
 
+def sinusoids(x: Array, frequencies: Array) -> Array:
+    """The sines of all products of x ``(M,)`` and frequencies ``(F,)``, and beside them the cosines, ``(M, 2 F)``."""
+    angle = np.multiply.outer(x, frequencies)
+    return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
+
+
 def bounded_affine(x: Array, theta: Array, bound: float, inverse: bool = False) -> Array:
     """``x * exp(s) + t`` of x ``(M, C)``, or its inverse ``(x - t) * exp(-s)``; beside it, the log-determinant.
 

@@ -25,6 +25,7 @@ def small(name):
         *kernels.logits(5, 7),
         *kernels.gated_tanh(5, 3),
         *kernels.bounded_affine(5, 3),
+        kernels.sinusoids(5, 3),
         kernels.sum_rows(2, 7, 5),
         kernels.sum_columns(7, 5),
         kernels.norm(9),

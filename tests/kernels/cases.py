@@ -80,6 +80,15 @@ activations = st.tuples(elements(activation.BLOCK), kinds, alphas, st.sampled_fr
 many_activations = tuple(((5 * activation.BLOCK + 3,), kind, 0.25, 3.0) for kind in reference.ACTIVATIONS)
 
 
+def sinusoids(normal: Numbers, m: int, f: int, scale: float) -> tuple:
+    return normal(m), normal(f, scale=scale)
+
+
+def sinusoids_scale(x: Any, frequencies: Any) -> Any:
+    """The rounding of an angle, beside which a sine may be small."""
+    return 1 + np.tile(np.abs(np.multiply.outer(x, frequencies)), 2)
+
+
 def bounded_affine(normal: Numbers, m: int, c: int, scale: float, bound: float, inverse: bool) -> tuple:
     return normal(m, c), normal(m, 2 * c, scale=scale), bound, inverse
 
@@ -373,6 +382,12 @@ CASES = {
     "activate_grad": Case(activate_grad, activations, many_activations, roundings=6),
     "gated_tanh": Case(gated_tanh, gates, ((301, 40, 3.0),)),
     "gated_tanh_grad": Case(gated_tanh_grad, gates, ((301, 40, 3.0),), scale=gated_tanh_grad_scale),
+    "sinusoids": Case(
+        sinusoids,
+        st.tuples(sides(), sides(8, 16), st.sampled_from([0.1, 100.0, 1e6])),
+        ((256, 64, 100.0),),
+        scale=sinusoids_scale,
+    ),
     "bounded_affine": Case(bounded_affine, couplings, many_rows, scale=bounded_affine_scale),
     "bounded_affine_grad": Case(bounded_affine_grad, couplings, many_rows, scale=bounded_affine_grad_scale),
     "linear": Case(

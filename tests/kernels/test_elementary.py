@@ -24,6 +24,18 @@ def _log1p(x, y):
 
 
 @njit
+def _sine(x, y):
+    for i in range(x.size):
+        y[i], _ = elementary.sine_and_cosine(x[i])
+
+
+@njit
+def _cosine(x, y):
+    for i in range(x.size):
+        _, y[i] = elementary.sine_and_cosine(x[i])
+
+
+@njit
 def _largest(x, y):
     y[0] = elementary.largest(x)
 
@@ -41,6 +53,8 @@ def _apply(loop, x):
         (_exp, np.exp, {np.float32: -103.9, np.float64: -745.1}, {np.float32: 88.72, np.float64: 709.78}, 1),
         (_expm1, np.expm1, {np.float32: -30, np.float64: -60}, {np.float32: 0, np.float64: 0}, 2),
         (_log1p, np.log1p, {np.float32: 0, np.float64: 0}, {np.float32: 1, np.float64: 1}, 3),
+        (_sine, np.sin, {np.float32: -1e6, np.float64: -1e6}, {np.float32: 1e6, np.float64: 1e6}, 1.5),
+        (_cosine, np.cos, {np.float32: -1e6, np.float64: -1e6}, {np.float32: 1e6, np.float64: 1e6}, 1.5),
     ],
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -58,6 +72,15 @@ def test_errors_are_within_the_stated_units_in_the_last_place(loop, function, lo
     reference_error = 1 if dtype == np.float64 and np.finfo(np.longdouble).eps == np.finfo(np.float64).eps else 0
     error = np.abs(_apply(loop, x) - expected) / np.spacing(np.abs(expected.astype(dtype)))
     assert error.max() <= ulps + reference_error
+
+
+@pytest.mark.parametrize(("loop", "function"), [(_sine, np.sin), (_cosine, np.cos)])
+def test_what_is_near_a_zero_of_sine_or_cosine_keeps_its_digits(loop, function):
+    x = (np.arange(elementary.LARGEST_ANGLE / (np.pi / 2)) * (np.pi / 2)).astype(np.float32)
+    expected = function(x.astype(np.float64))  # whose own error is 1e-10 of a unit of float32
+    assert np.abs(expected[1:]).min() < 1e-6
+    error = np.abs(_apply(loop, x) - expected) / np.spacing(np.abs(expected.astype(np.float32)))
+    assert error.max() <= 1.5
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

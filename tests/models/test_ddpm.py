@@ -159,7 +159,7 @@ def test_the_network_depends_on_time_and_not_on_its_neighbours(which: int, seed:
     rng = np.random.default_rng(seed)
     network, shape = networks(rng)[which]
     randomise(network, rng)
-    t = np.arange(1, 41) / 40
+    t = np.arange(1, 41, dtype=np.float32) / 40
     x = np.repeat(rng.normal(size=(1, *shape)).astype(np.float32), 40, axis=0)
     with tg.no_grad():
         y = network(x, t).data

@@ -60,6 +60,11 @@ KERNEL = np.ones((3, 3, 1, 2), np.float32)
             r"gated_tanh: x \(\.\.\.,2C\)=\(3, 3\) must have an even last axis",
         ),
         (
+            lambda: tg.sinusoids(X[0], X),
+            ShapeError,
+            r"sinusoids: frequencies must be \(F\), got \(3, 4\)",
+        ),
+        (
             lambda: tg.bounded_affine(X, X),
             ShapeError,
             r"bounded_affine: theta \(\.\.\.,2C\)=\(3, 4\) does not fit x \(\.\.\.,C\)=\(3, 4\)",

@@ -98,6 +98,7 @@ FAULTS = {
 ZERO_GRADIENT = {"sign", "floor"}
 ONE_AXIS = {  # rules of vectors, whose gradients have no axes to exchange
     *(("linear", 2), ("conv2d", 2), ("group_norm", 2), ("group_norm", 3), ("layer_norm", 1), ("layer_norm", 2)),
+    ("sinusoids", 1),
 }
 RULES = [
     (name, position)

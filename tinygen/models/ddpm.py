@@ -105,7 +105,7 @@ class DDPM(nn.Module):
 
     Parameters
     ----------
-    network : (x ``(N, *shape)``, t/T ``(N,)``) to an array shaped as x; in training, both are Tensors
+    network : (x ``(N, *shape)``, t/T ``(N,)``, of one dtype) to an array shaped as x; in training, both are Tensors
     schedule : see `NoiseSchedule`
     shape : of one example
     prediction : what the network learns: "eps", "x0" or "v"
@@ -194,17 +194,18 @@ class DDPM(nn.Module):
         """Noisy data x_t, their times t/T, and what the network should say of them."""
         t = rng.integers(1, self.schedule.steps, len(x0), endpoint=True)
         eps = rng.standard_normal(x0.shape, dtype=x0.dtype.type)
-        return self.schedule.diffuse(x0, t, eps), t / self.schedule.steps, self.target(x0, eps, t)
+        time = (t / self.schedule.steps).astype(x0.dtype)
+        return self.schedule.diffuse(x0, t, eps), time, self.target(x0, eps, t)
 
     def target(self, x0: Array, eps: Array, t: int | Array) -> Array:
         """What the network should say."""
-        a, s = self.schedule.signal_and_noise(t, x0)
         match self.prediction:
             case "eps":
                 return eps
             case "x0":
                 return x0
             case _:
+                a, s = self.schedule.signal_and_noise(t, x0)
                 return a * eps - s * x0
 
     def to_x0(self, x: Array, predicted: Any, t: int | Array) -> Any:
@@ -221,7 +222,7 @@ class DDPM(nn.Module):
     def denoise(self, x: Array, t: int) -> Array:
         """The estimate of x_0 from x_t, in scaled units."""
         with evaluation(self):
-            x0 = self.to_x0(x, self.network(x, np.full(len(x), t / self.schedule.steps)), t).numpy()
+            x0 = self.to_x0(x, self.network(x, np.full(len(x), t / self.schedule.steps, x.dtype)), t).numpy()
         return np.clip(x0, -1, 1) if self.clip else x0
 
     def sample(self, n: int, rng: np.random.Generator, *, steps: int | None = None, eta: float = 1.0) -> Array:

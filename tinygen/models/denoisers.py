@@ -17,8 +17,7 @@ Array = np.ndarray
 def time_features(time: Any, width: int) -> Any:
     """Sines and cosines (Vaswani et al. 2017) of times ``(N,)`` in [0, 1], frequencies 100 to 0.1: ``(N, width)``."""
     frequencies = 100 * np.exp(-math.log(1000) * np.arange(width // 2) / (width // 2))
-    angle = time[:, None] * frequencies.astype(time.dtype)
-    return tg.concatenate([tg.sin(angle), tg.cos(angle)], 1)
+    return tg.sinusoids(time, frequencies.astype(time.dtype))
 
 
 def shared(time: Any) -> Any:
@@ -46,7 +45,7 @@ class TimeMLP(nn.Module):
         self.last = nn.Linear(width, size, rng, init=zeros)
 
     def forward(self, x: Any, time: Array) -> Tensor:
-        h = tg.silu(self.enter(x) + self.time(time_features(shared(time).astype(x.dtype), self.features)))
+        h = tg.silu(self.enter(x) + self.time(time_features(shared(time), self.features)))
         for layer in self.hidden:
             h = layer(h)
         return self.last(h)
@@ -123,7 +122,7 @@ class UNet(nn.Module):
             raise ShapeError(
                 f"UNet: x must be (N,H,W,C) with H and W divisible by {self.factor}, got {x.shape}; pad the images"
             )
-        t = self.time(time_features(shared(time).astype(x.dtype), self.features))
+        t = self.time(time_features(shared(time), self.features))
         h = self.first(space_to_channels(x, self.patch))
         skips = []
         for block, halve in zip(self.down, self.halve, strict=True):

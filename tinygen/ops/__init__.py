@@ -63,6 +63,7 @@ from tinygen.ops.indexing import argsort, getitem, scatter, sort, take, take_alo
 from tinygen.ops.linalg import cholesky, dot, einsum, inv, matmul, slogdet, solve_triangular
 from tinygen.ops.linear import linear
 from tinygen.ops.normalization import group_norm, layer_norm
+from tinygen.ops.periodic import sinusoids
 from tinygen.ops.pooling import avg_pool2d, max_pool2d, upsample2d
 from tinygen.ops.reduction import argmax, argmin, cumsum, logsumexp, max, mean, min, norm, std, sum, var
 from tinygen.ops.shape import (
@@ -162,6 +163,7 @@ __all__ = [
     "silu",
     "sin",
     "sinh",
+    "sinusoids",
     "slogdet",
     "softmax",
     "softplus",
