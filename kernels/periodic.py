@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from kernels.arguments import Array, check
+from kernels.calls import empty
 from kernels.compilation import jit
 from kernels.elementary import FLAGS, LARGEST_ANGLE, sine_and_cosine
 from kernels.threads import run, share
@@ -23,7 +24,7 @@ def sinusoids(x: Array, frequencies: Array) -> Array:
     """
     x = check("sinusoids", "x", x, "M")
     frequencies = check("sinusoids", "frequencies", frequencies, "F", x.dtype)
-    y = np.empty((len(x), 2 * len(frequencies)), x.dtype)
+    y = empty((len(x), 2 * len(frequencies)), x.dtype)
     run(_sinusoids, y.size / 2 * NANOSECONDS, x, frequencies, y)
     return y
 
