@@ -134,6 +134,14 @@ def _emit_tile(context, builder, signature, arguments, vector_count):  # type: i
         c_pointers.append(builder.gep(c, [builder.add(c_at, load(c_rows, i))]))
         initial += load_vectors(builder.select(adds, c_pointers[r], builder.gep(start, [start_at])))
 
+    # The rows of C are fetched while they are computed: a store that waits for memory would hold up those behind it.
+    byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+    prefetch = declare(builder.module, "llvm.prefetch", ir.VoidType(), [byte, flag, flag, flag])
+    for pointer in (p for row_pointer in c_pointers for p in vectors(row_pointer)):
+        builder.call(
+            prefetch, [builder.bitcast(pointer, byte), flag(1), flag(3), flag(1)]
+        )  # for writing, to stay, data
+
     # For each k, add the outer product of A's column and B's row to the tile.
     before = builder.basic_block
     product = builder.append_basic_block("product")
@@ -227,7 +235,11 @@ def vector_type(context, dtype):  # type: ignore[no-untyped-def]
 
 def declare_multiply_add(module, vector):  # type: ignore[no-untyped-def]
     """LLVM's ``a * b + c``, fused where the machine can; llvmlite's own declarations do not know vector types."""
-    name = f"llvm.fmuladd.v{vector.count}{vector.element.intrinsic_name}"
+    return declare(module, f"llvm.fmuladd.v{vector.count}{vector.element.intrinsic_name}", vector, [vector] * 3)
+
+
+def declare(module, name, result, arguments):  # type: ignore[no-untyped-def]
+    """One of LLVM's functions, declared in a module once."""
     if name in module.globals:
         return module.globals[name]
-    return ir.Function(module, ir.FunctionType(vector, [vector] * 3), name)
+    return ir.Function(module, ir.FunctionType(result, arguments), name)
