@@ -22,9 +22,9 @@ def sum_pool2d(x: Array, size: Pair) -> Array:
     TypeError : x is not an array of float32 or float64
     ValueError : x is not (N, H, W, C), or the size does not divide (H, W)
     """
-    x = check("sum_pool2d", "x", x, "N,H,W,C")
-    y = empty(_pooled("sum_pool2d", x, size), x.dtype)
-    run(_sum_pool, x.size * 0.5, _bands(x, size), _rows(y))
+    wider = check("sum_pool2d", "x", _wider(x), "N,H,W,C")
+    y = empty(_pooled("sum_pool2d", x, size), wider.dtype)
+    run(_sum_pool, x.size * 0.5, _bands(wider, size), _rows(y))
     return y
 
 
@@ -90,6 +90,15 @@ def _pooled(operation: str, x: Array, size: Pair) -> tuple[int, int, int, int]:
     return n, h // size[0], w // size[1], c
 
 
+def _wider(x: Array) -> Array:
+    """The images of whose channels x is the first ones, as the gradient of concatenated images is, or else x itself."""
+    images = getattr(x, "base", None)
+    if type(images) is not np.ndarray or not images.flags.carray or images.ndim != 4 or images.dtype != x.dtype:
+        return x
+    same = images.shape[:3] == x.shape[:3] and images.strides == x.strides and images.ctypes.data == x.ctypes.data
+    return images if same else x
+
+
 def _rows(small: Array) -> Array:
     n, h, w, c = small.shape
     return small.reshape(n * h, w, c)
@@ -105,13 +114,14 @@ def _bands(large: Array, size: Pair) -> Array:
 
 @jit()
 def _sum_pool(worker: int, workers: int, x: Array, y: Array) -> None:
+    """Of x, which may have more channels than y, the first ones are summed."""
     first, last = share(worker, workers, x.shape[0])
     for band in range(first, last):
         y[band] = 0
         for i in range(x.shape[1]):
             for w in range(x.shape[2]):
                 for j in range(x.shape[3]):
-                    for c in range(x.shape[4]):
+                    for c in range(y.shape[2]):
                         y[band, w, c] += x[band, i, w, j, c]
 
 

@@ -29,3 +29,9 @@ def test_errors_name_the_rule():
         pooling.upsample2d(x, (0, 2))
     with pytest.raises(ValueError, match=r"y \(N,H,W,C\)=\(1, 4, 6, 2\) must be \(1, 2, 3, 2\)"):
         pooling.max_pool2d_grad(x[:, :2, :3], x, x, (2, 2))
+
+
+@pytest.mark.parametrize("part", [np.s_[..., :3], np.s_[..., 2:5], np.s_[:, :2], np.s_[1:, ..., :3], np.s_[..., ::2]])
+def test_parts_of_images(part):
+    x = np.random.default_rng(9).standard_normal((3, 4, 6, 8)).astype(np.float32)[part]
+    np.testing.assert_array_equal(pooling.sum_pool2d(x, (2, 3)), reference.sum_pool2d(x.copy(), (2, 3)))
