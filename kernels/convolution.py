@@ -199,6 +199,7 @@ def conv2d(
     stride: Pair = (1, 1),
     padding: Padding = ((0, 0), (0, 0)),
     dilation: Pair = (1, 1),
+    addend: Array | None = None,
 ) -> Array:
     """`reference.conv2d`, compiled: 2 N H' W' kh kw C_in C_out FLOPs in float32 or float64.
 
@@ -225,8 +226,16 @@ def conv2d(
         )
     out = output_size("conv2d", x.shape[1:3], w.shape[:2], stride, padding, dilation)
     y = empty((x.shape[0], *out, w.shape[3]), x.dtype)
+    if addend is not None:
+        addend = check("conv2d", "addend", addend, G_AXES, x.dtype)
+        if addend.shape not in (y.shape, (len(y), 1, 1, y.shape[3]), (1, 1, 1, y.shape[3])):
+            raise ValueError(
+                f"conv2d: {show('addend', G_AXES, addend.shape)} must be {y.shape}, or one pixel for each image or all"
+            )
     plan = _forward_plan(x.shape, w.shape, stride, padding, dilation, x.dtype)
-    _run_correlation(y, x, w, b, plan, w.shape[3], 1)
+    _run_correlation(y, x, w, b, addend, plan, w.shape[3], 1)
+    if addend is not None and plan.tiles is None:
+        do(np.add, y, addend, y)
     return y
 
 
@@ -268,7 +277,7 @@ def conv2d_input_grad(
     plan = _input_grad_plan(g.shape, w.shape, size, stride, padding, dilation, g.dtype)
     met = all(begin < end for _, _, begin, end in plan.phases)  # pixels that no window meets
     y = (empty if met else zeros)((g.shape[0], *size, w.shape[2]), g.dtype)
-    _run_correlation(y, g, w, None, plan, 1, w.shape[3])
+    _run_correlation(y, g, w, None, None, plan, 1, w.shape[3])
     return y
 
 
@@ -288,7 +297,14 @@ def _input_grad_plan(
 
 
 def _run_correlation(
-    y: Array, x: Array, w: Array, b: Array | None, plan: Correlation, k_step: int, n_step: int
+    y: Array,
+    x: Array,
+    w: Array,
+    b: Array | None,
+    addend: Array | None,
+    plan: Correlation,
+    k_step: int,
+    n_step: int,
 ) -> None:
     """Fill y with the correlation of x and w, whose elements for one tap lie ``k_step`` and ``n_step`` apart."""
     c_in, c_out, taps = x.shape[3], y.shape[3], plan.taps.size
@@ -315,7 +331,13 @@ def _run_correlation(
     packed = empty((panels, taps, c_in, width), y.dtype)
     run(_pack_weights, 0.5 * packed.size, packed, w.reshape(-1), plan.weights, k_step, c_out, n_step)
     if plan.tiles is not None:
-        run(correlate_tiles, nanoseconds / 3, y, x, packed, bias, plan.tiles)
+        biases, added = bias[None], np.empty(0, y.dtype)
+        if addend is not None and addend.shape == y.shape:
+            added = addend.reshape(-1)
+        elif addend is not None:
+            biases = empty((len(addend), c_out), y.dtype)
+            do(np.add, bias[:c_out], addend[:, 0, 0], biases)
+        run(correlate_tiles, nanoseconds / 3, y, x, packed, biases, added, plan.tiles)
         return
     run(
         _correlate,

@@ -206,10 +206,12 @@ def conv2d(
     stride: Pair = (1, 1),
     padding: Padding = ((0, 0), (0, 0)),
     dilation: Pair = (1, 1),
+    addend: Array | None = None,
 ) -> Array:
-    """Cross-correlation of x ``(N, H, W, C_in)`` with w ``(kh, kw, C_in, C_out)``, plus b ``(C_out,)``.
+    """Cross-correlation of x ``(N, H, W, C_in)`` with w ``(kh, kw, C_in, C_out)``, plus b ``(C_out,)`` and ``addend``.
 
-    Returns ``(N, H', W', C_out)`` with ``H' = (H + top + bottom - dilation (kh - 1) - 1) // stride + 1``.
+    The addend has the shape of the result, or ``(N, 1, 1, C_out)`` or ``(1, 1, 1, C_out)``. Returns
+    ``(N, H', W', C_out)`` with ``H' = (H + top + bottom - dilation (kh - 1) - 1) // stride + 1``.
     2 N H' W' kh kw C_in C_out FLOPs.
     """
     n, kh, kw = x.shape[0], w.shape[0], w.shape[1]
@@ -218,7 +220,8 @@ def conv2d(
     y = np.zeros((n, *out, w.shape[3]), x.dtype)
     for i, j, window in _taps((kh, kw), (out[0], out[1]), stride, dilation):
         y += padded[window] @ w[i, j]
-    return y if b is None else y + b
+    y = y if b is None else y + b
+    return y if addend is None else y + addend
 
 
 def conv2d_input_grad(

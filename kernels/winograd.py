@@ -30,8 +30,14 @@ from kernels.windows import Blocks, bounds, copy_window, count_blocks
 
 
 @jit()
-def correlate_tiles(worker: int, workers: int, y: Array, x: Array, packed: Array, bias: Array, blocks: Blocks) -> None:
-    """Write the correlation of x with weights, packed as (panels, 9, C_in, width), to y."""
+def correlate_tiles(
+    worker: int, workers: int, y: Array, x: Array, packed: Array, bias: Array, addend: Array, blocks: Blocks
+) -> None:
+    """Write the correlation of x with weights, packed as (panels, 9, C_in, width), to y.
+
+    To it are added the ``bias``, of which there is one row for each image or for all, and the ``addend``, which has as
+    many elements as y, or none.
+    """
     panels, taps, c_in, width = packed.shape
     lanes, depth, pitch = vector_size(x), c_in * width, _pitch(blocks, width)
     window, tiles = _window(blocks, x, lanes), np.empty(-(-c_in // width) * ELEMENTS * pitch, x.dtype)
@@ -48,8 +54,6 @@ def correlate_tiles(worker: int, workers: int, y: Array, x: Array, packed: Array
             )  # fmt: skip
     line = blocks.cols * TILE * y.shape[3] + lanes  # what the last vector of the last pixel writes to, too
     results, bias_line = np.empty(blocks.images * blocks.rows * TILE * line, x.dtype), np.empty(line, x.dtype)
-    for i in range(line):
-        bias_line[i] = bias[i % y.shape[3]]
     first_block, end_block = share(worker, workers, count_blocks(blocks))
     for block in range(first_block, end_block):
         copy_window(window, x, blocks, block, c_in)
@@ -62,7 +66,7 @@ def correlate_tiles(worker: int, workers: int, y: Array, x: Array, packed: Array
                         products, at * pitch, rows, zeros, 0,
                         tiles, element * pitch, rows, tile, columns, 0, weights, at * depth, c_in, width,
                     )  # fmt: skip
-        _transform_back(y, results, bias_line, products, blocks, block, width)
+        _transform_back(y, results, bias, bias_line, addend, products, blocks, block, width)
 
 
 @jit()
@@ -154,9 +158,17 @@ def _transform_tiles(
 
 @jit()
 def _transform_back(
-    y: Array, results: Array, bias_line: Array, products: Array, blocks: Blocks, block: int, width: int
+    y: Array,
+    results: Array,
+    bias: Array,
+    bias_line: Array,
+    addend: Array,
+    products: Array,
+    blocks: Blocks,
+    block: int,
+    width: int,
 ) -> None:
-    """Transform the products of a block, and copy to y what lies inside."""
+    """Transform the products of a block, and copy to y what lies inside, with what is added to it."""
     _, h, w, c = y.shape
     pitch, lanes, line = _pitch(blocks, width), vector_size(y), bias_line.size
     image, image_end, row, row_end, col, col_end = bounds(blocks, block)
@@ -172,8 +184,15 @@ def _transform_back(
                 tile += 1
     flat, size = y.reshape(-1), (min(col_end * TILE, w) - col * TILE) * c
     for n in range(image, image_end):
+        for at in range(0, size, c):
+            for channel in range(c):
+                bias_line[at + channel] = bias[min(n, len(bias) - 1), channel]
         for i in range(row * TILE, min(row_end * TILE, h)):
             at, source = ((n * h + i) * w + col * TILE) * c, ((n - image) * blocks.rows - row) * TILE + i
             target, origin = flat[at : at + size], results[source * line : source * line + size]
             for k in range(size):
                 target[k] = origin[k] + bias_line[k]
+            if addend.size:
+                added = addend[at : at + size]
+                for k in range(size):
+                    target[k] += added[k]

@@ -153,6 +153,14 @@ def conv2d(normal: Numbers, n: int, size: tuple, c_in: int, c_out: int, kernel: 
     return normal(n, *size, c_in), normal(*kernel, c_in, c_out), bias, *geometry
 
 
+def conv2d_with_addend(normal: Numbers, *settings: Any) -> tuple:
+    """None, one pixel for each image, one for all, or an image for each."""
+    args = conv2d(normal, *settings)
+    n, h, w, c = reference.conv2d(*args).shape
+    shape = (None, (n, 1, 1, c), (1, 1, 1, c), (n, h, w, c))[(n + settings[2]) % 4]
+    return *args, None if shape is None else normal(*shape)
+
+
 def conv2d_input_grad(normal: Numbers, *settings: Any) -> tuple:
     x, w, b, *geometry = conv2d(normal, *settings)
     return normal(*reference.conv2d(x, w, b, *geometry).shape), w, settings[1], *geometry
@@ -406,7 +414,12 @@ CASES = {
             (affine.PARTS * reduction.PART, 20, 24, "silu", 0.5, (True, False, True)),
         ),
     ),
-    "conv2d": Case(conv2d, convolutions() | tiled_convolutions(), geometries, scale=minimal_filtering.conv2d_scale),
+    "conv2d": Case(
+        conv2d_with_addend,
+        convolutions() | tiled_convolutions(),
+        geometries,
+        scale=minimal_filtering.conv2d_scale,
+    ),
     "conv2d_input_grad": Case(
         conv2d_input_grad,
         convolutions() | tiled_convolutions(),

@@ -49,7 +49,8 @@ def _padded(x: Any, rows: int, columns: int) -> Any:
 SIZES = tuple(np.abs(table) for table in TABLES)
 
 
-def conv2d_scale(x: Any, w: Any, b: Any, *geometry: Any) -> Any:
+def conv2d_scale(x: Any, w: Any, b: Any, *rest: Any) -> Any:
+    *geometry, _ = rest
     if convolution._forward_plan(x.shape, w.shape, *geometry, FLOAT32).tiles is None:
         return 0.0
     return correlate(np.pad(np.abs(x), ((0, 0), *geometry[1], (0, 0))), np.abs(w), SIZES)

@@ -50,6 +50,7 @@ X, W, B, G = np.zeros((2, 8, 9, 3)), np.zeros((3, 2, 3, 5)), np.zeros(5), np.zer
             r"x has C=2 in x \(N,H,W,C\)=\(2,8,9,2\) but w expects C_in=3 in w \(kh,kw,C_in,C_out\)=\(3,2,3,5\)",
         ),
         (lambda: convolution.conv2d(X, W, B[:4]), ValueError, r"b \(C_out\)=\(4\) does not fit"),
+        (lambda: convolution.conv2d(X, W, addend=X), ValueError, r"addend \(N,H',W',C_out\)=.* must be"),
         (lambda: convolution.conv2d(X[:, :2], W), ValueError, r"spans \(3, 2\) pixels but .* only \(H,W\)=\(2, 9\)"),
         (lambda: convolution.conv2d(X, W, stride=(0, 1)), ValueError, "must be at least 1"),
         (lambda: convolution.conv2d(X, W, dilation=(1, 0)), ValueError, "must be at least 1"),

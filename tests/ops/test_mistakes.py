@@ -42,6 +42,7 @@ KERNEL = np.ones((3, 3, 1, 2), np.float32)
         (lambda: tg.norm(tg.tensor(2.0), 1), ShapeError, "norm: ord=1 over 0 axes"),
         (lambda: tg.conv1d(IMAGE[0], KERNEL[0].repeat(2, 1)), ShapeError, "conv1d: .* with equal C_in"),
         (lambda: tg.conv2d(IMAGE, KERNEL, np.ones(1, np.float32)), ShapeError, r"conv2d: b is \(C_out,\)=\(1\)"),
+        (lambda: tg.conv2d(IMAGE, KERNEL, addend=np.ones((1, 1, 2, 1), np.float32)), ShapeError, "conv2d: addend is"),
         (lambda: tg.conv2d(IMAGE, KERNEL, stride=1.5), ShapeError, "stride=1.5 must be a whole number"),
         (lambda: tg.conv2d(IMAGE, KERNEL, padding=(1, 1, 1)), ShapeError, "padding="),
         (lambda: tg.conv2d(IMAGE, KERNEL.swapaxes(2, 3)), ShapeError, "C=1 in .* but w expects C_in=2"),

@@ -88,8 +88,11 @@ class Conv2d(_Weighted):
         super().__init__((*size, c_in, c_out), rng, bias, init)
         self.stride, self.padding, self.dilation = stride, padding, dilation
 
-    def apply(self, x: Tensor, weight: Tensor) -> Tensor:
-        return ops.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation)
+    def forward(self, x: Tensor, addend: Tensor | None = None) -> Tensor:
+        return self.apply(x, self.weight, addend)
+
+    def apply(self, x: Tensor, weight: Tensor, addend: Tensor | None = None) -> Tensor:
+        return ops.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, addend)
 
 
 class Conv1d(_Weighted):

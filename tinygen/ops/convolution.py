@@ -56,10 +56,27 @@ def _check_images(operation, **arrays):
 
 
 @primitive(
-    domain={"x": Real("n=1:2 h=3:4 w=5:6 c=1:2"), "w": Real("p q c d=1:2"), "b": Real("d", optional=True), **_GEOMETRY},
+    domain=Examples(
+        {
+            "x": Real("n=1:2 h=3:4 w=5:6 c=1:2"),
+            "w": Real("p q c d=1:2"),
+            "b": Real("d", optional=True),
+            **_GEOMETRY,
+            "addend": Real("n s=1:1 t=1:1 d", optional=True),
+        },
+        {
+            "x": Real("n=1:2 h w c=1:2"),
+            "w": Real("p=3:3 q=3:3 c d=1:2"),
+            "b": Real("d", optional=True),
+            "stride": Choice(1),
+            "padding": Choice(1),
+            "dilation": Choice(1),
+            "addend": Real("n h w d"),
+        },
+    ),
     noted=True,
 )
-def conv2d(x, w, b=None, stride=1, padding=0, dilation=1):
+def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, addend=None):
     """Convolution of images (cross-correlation, as the field has it).
 
     Parameters
@@ -69,6 +86,8 @@ def conv2d(x, w, b=None, stride=1, padding=0, dilation=1):
     b : ``(C_out,)`` or None
     stride, dilation : a number, or one for each of (H, W)
     padding : zeros around the image: a number, one for each of (H, W), or ((top, bottom), (left, right))
+    addend : added to the result, as what a residual block goes around is; of the same shape, or ``(N, 1, 1, C_out)`` or
+        ``(1, 1, 1, C_out)``, a bias for each image or for all. Most convolutions add it as they write the result
 
     Returns
     -------
@@ -100,13 +119,20 @@ def conv2d(x, w, b=None, stride=1, padding=0, dilation=1):
         )
     if b is not None and np.shape(b) != w.shape[3:]:
         raise ShapeError(f"conv2d: b is (C_out,)={_show(np.shape(b))} but w is (kh,kw,C_in,C_out)={_show(w.shape)}")
-    geometry = _geometry(stride, padding, dilation, "conv2d")
-    if min(_out_size(x.shape[1:3], w.shape[:2], *geometry)) < 1:
+    steps, pads, dilations = geometry = _geometry(stride, padding, dilation, "conv2d")
+    out = _out_size(x.shape[1:3], w.shape[:2], *geometry)
+    if min(out) < 1:
         raise ShapeError(
             f"conv2d: a kernel (kh,kw)={_show(w.shape[:2])} with dilation={dilation} does not fit into an image "
             f"(H,W)={_show(x.shape[1:3])} with padding={padding}; pad more"
         )
-    return kernels.conv2d(x, w, b, *geometry)
+    whole, pixel = (len(x), *out, w.shape[3]), (1, 1, w.shape[3])
+    if addend is not None and np.shape(addend) not in (whole, (len(x), *pixel), (1, *pixel)):
+        raise ShapeError(
+            f"conv2d: addend is {_show(np.shape(addend))} but must be (N,H',W',C_out)={_show(whole)}, or have H'=W'=1 "
+            "and N or 1 images"
+        )
+    return kernels.conv2d(x, w, b, steps, pads, dilations, addend)
 
 
 def _show(shape):
@@ -188,6 +214,7 @@ conv2d.vjp(
     x=lambda g, x_shape, w, stride, padding, dilation: conv2d_input_grad(g, w, x_shape[1:3], stride, padding, dilation),
     w=lambda g, x, w_shape, stride, padding, dilation: conv2d_weight_grad(x, g, w_shape[:2], stride, padding, dilation),
     b=lambda g: sum(g, (0, 1, 2)),
+    addend=lambda g: g,
 )
 conv2d_input_grad.vjp(
     y=lambda g, w, stride, padding, dilation: conv2d(g, w, None, stride, padding, dilation),
