@@ -63,8 +63,8 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Linear(c_in, c_out, rng) if c_in != c_out else None
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        h = self.conv_in(self.norm_in(x), tg.reshape(self.time(time), (len(time), 1, 1, -1)))
-        return self.conv_out(self.norm_out(h), x if self.skip is None else self.skip(x))
+        h = self.conv_in(self.norm_in(x), addend=tg.reshape(self.time(time), (len(time), 1, 1, -1)))
+        return self.conv_out(self.norm_out(h), addend=x if self.skip is None else self.skip(x))
 
 
 class UNet(nn.Module):
