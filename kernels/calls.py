@@ -1,4 +1,4 @@
-"""Noting what kernels do, so that it can be done again on the same memory without asking what is to be done."""
+"""Noting what kernels do to memory, so that it can be done again without asking what is to be done."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

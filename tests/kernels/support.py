@@ -18,6 +18,7 @@ from kernels.arithmetic import as_runs
 from kernels.calls import Call, noted
 from kernels.threads import Series
 from tests.kernels.cases import CASES
+from tinygen.autograd.memory import owner
 from tinygen.testing import check_kernel
 
 
@@ -87,7 +88,7 @@ def assert_noted_calls_do_it_again(name: str, args: tuple, others: tuple) -> Non
     expected = [a.tobytes() for a in _results(name, others)]
     made = {id(a) for a in notes.made}
     arrays = [a for call in notes.calls for a in (*call.args, *call.options.values()) if isinstance(a, np.ndarray)]
-    owners = list({id(_owner(a)): _owner(a) for a in (*arrays, *results)}.values())
+    owners = list({id(owner(a)): owner(a) for a in (*arrays, *results)}.values())
     for order in (owners, owners[::-1]):
         ends = np.cumsum([-(-a.nbytes // 64) * 64 for a in order])
         memory = np.empty(int(ends[-1]), np.uint8)
@@ -96,7 +97,7 @@ def assert_noted_calls_do_it_again(name: str, args: tuple, others: tuple) -> Non
         def moved(a: Any, memory: np.ndarray = memory, offsets: dict = offsets) -> Any:
             if not isinstance(a, np.ndarray):
                 return a
-            offset = offsets[id(_owner(a))] + a.ctypes.data - _owner(a).ctypes.data
+            offset = offsets[id(owner(a))] + a.ctypes.data - owner(a).ctypes.data
             return np.ndarray(a.shape, a.dtype, memory, offset, a.strides)
 
         memory.fill(255)  # numbers that are NaN, where the calls do not write what they read
@@ -117,12 +118,6 @@ def _results(name: str, args: tuple) -> list[np.ndarray]:
     y = compiled(name)(*args)
     returned = [a for a in (y if isinstance(y, tuple) else (y,)) if a is not None]
     return [args[i] for i in CASES[name].in_place] or returned
-
-
-def _owner(array: np.ndarray) -> np.ndarray:
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
 
 
 def run_python(code: str, folder: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:

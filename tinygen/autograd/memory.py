@@ -19,6 +19,9 @@ from tinygen.autograd.tensor import Tensor
 ALIGNMENT = 64
 """Bytes of a cache line, where blocks begin."""
 
+TRIED = 64
+"""Blocks that are tried for each array, so that long programs do not take the square of their length."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -39,8 +42,8 @@ class Memory:
         self._numbers: dict[int, int] = {}  # of arrays, by id, which others may have got since
         self._arrays: list[weakref.ref[np.ndarray]] = []
         self._bounds: list[tuple[int, int]] = []  # of their memory
-        self._kept: list[np.ndarray] = []
-        self._alive: dict[int, np.ndarray] = {}
+        self._kept: list[np.ndarray] = []  # whose memory must stay
+        self._alive: dict[int, np.ndarray] = {}  # those that are when the calls end, by number
         self._blocks: list[int] = []  # sizes of memory for the others
         self._block_of: dict[int, int] = {}
 
@@ -54,7 +57,7 @@ class Memory:
                 self._bounds.append(byte_bounds(whole))
 
     def keep(self, arrays: Iterable[np.ndarray]) -> None:
-        """Say that arrays were made, and not by calls alone where that was not said before."""
+        """Say that arrays were made; if that is news, they keep their memory, for calls may not write all of it."""
         unknown = [array for array in arrays if not self.owns(array)]
         self.own(unknown)
         self._kept += unknown
@@ -66,7 +69,7 @@ class Memory:
     def described(self, value: Any) -> Any:
         """A value in which a `Place` stands for each array that was made."""
 
-        def described(leaf: Any) -> Any:
+        def place(leaf: Any) -> Any:
             array = leaf.data if isinstance(leaf, Tensor) else leaf
             number = self._number(owner(array)) if isinstance(array, np.ndarray) else None
             if number is None:
@@ -74,7 +77,7 @@ class Memory:
             offset = array.ctypes.data - self._bounds[number][0]
             return Place(number, offset, array.shape, array.strides, array.dtype)
 
-        return mapped(value, described)
+        return mapped(value, place)
 
     def _number(self, whole: np.ndarray) -> int | None:
         number = self._numbers.get(id(whole))
@@ -84,8 +87,8 @@ class Memory:
         """Find what arrays may share memory in these calls, which are described; the bytes that they need together.
 
         Arrays that are alive beyond the calls keep their memory. The others take turns: from the largest on, each gets
-        the first block that no other has while it is needed ("greedy by size" of shared objects in Pisarchyk and Lee
-        2020, "Efficient memory management for deep neural net inference").
+        a block that no other has while it is needed, the smallest ("greedy by size" of shared objects in Pisarchyk and
+        Lee 2020, "Efficient memory management for deep neural net inference").
         """
         spans: dict[int, int] = {}  # the calls in which an array is needed, as bits
         for i, call in enumerate(calls):
@@ -93,10 +96,11 @@ class Memory:
                 first = spans.get(place.number, 1 << i)
                 spans[place.number] = (2 << i) - (first & -first)
         self._alive = {n: array for n in spans if (array := self._arrays[n]()) is not None}
-        sizes = {n: high - low for n, (low, high) in enumerate(self._bounds)}
+        sizes = [high - low for low, high in self._bounds]
         taken: list[int] = []
         for n in sorted(spans.keys() - self._alive.keys(), key=lambda n: (-sizes[n], n)):
-            k = next((k for k, times in enumerate(taken) if not times & spans[n]), len(taken))
+            tried = reversed(range(max(len(taken) - TRIED, 0), len(taken)))
+            k = next((k for k in tried if not taken[k] & spans[n]), len(taken))
             if k == len(taken):
                 taken.append(0)
                 self._blocks.append(sizes[n])
@@ -113,7 +117,7 @@ class Memory:
         def array(place: Place) -> np.ndarray:
             return np.ndarray(place.shape, place.dtype, room[place.number], place.offset, place.strides)
 
-        return [Call(*mapped(call, array, Place)) for call in calls]
+        return [mapped(call, array, Place) for call in calls]
 
 
 def _block(size: int) -> np.ndarray:

@@ -1,8 +1,8 @@
 """What a function does with arrays, as a list of calls that can be made again.
 
 While a `Program` records, operations and derivative rules run as usual, and what they do to memory is noted. Done again
-in the same order on the same memory, it gives the same for other values, without what Python does in between. Nothing
-is fused or reordered, so the results have the same bits.
+in the same order, in memory of the program's own, it gives the same for other values, without what Python does in
+between. Nothing is fused or reordered, so the results have the same bits.
 
 What is computed in other ways than by operations is not noted, and stays as it was. Two recordings are compared to find
 that out: whatever an operation is given, and neither is an argument nor was made by an operation, must be the same.
@@ -71,7 +71,7 @@ class Program:
         found = detached(self._result)
         if self._memory.share(self._calls) > LIMIT:
             self.too_large = True
-            self._result = None
+            self._result, self._memory = None, Memory()
             for held in (self.arguments, self._calls, self._steps, self._leaves, self._modules):
                 held.clear()
         return found
@@ -173,7 +173,7 @@ class Program:
             self._note(call)
 
     def _note(self, call: Call) -> None:
-        self._calls.append(Call(*self._memory.described(call)))
+        self._calls.append(self._memory.described(call))
 
     def owns(self, array: np.ndarray) -> bool:
         """Whether an array is an argument, or was made by an operation."""
@@ -183,8 +183,9 @@ class Program:
 def effect(function: Callable, *args: Any) -> Any:
     """Call ``function(*args)`` for what it does beside operations, also when a `replayed` function is replayed.
 
-    Tensors among ``args``, and in lists there, are given to it as arrays. It may return new arrays, always of the same
-    shapes: random numbers, for example.
+    Tensors among ``args``, and in lists there, are given to it as arrays, which are valid until it returns, for their
+    memory is used again: copy what is to be kept. It may return new arrays, always of the same shapes: random numbers,
+    for example.
 
     Examples
     --------

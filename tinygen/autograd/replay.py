@@ -21,8 +21,8 @@ def replayed(function: Callable) -> "Replayed":
 
     Where arrays are small, most of a training step is not arithmetic: for each operation Python checks arguments, makes
     arrays and builds the graph. All of that is the same in each step. So the first two calls are recorded, forward,
-    backward and the optimizers' updates; later ones make the same calls on the same memory with new arguments. The
-    results have the same bits.
+    backward and the optimizers' updates; later ones make the same calls with new arguments, in memory that was set
+    aside for them. The results have the same bits.
 
     The function's arguments, given by position, are arrays, which it receives as Tensors, and hashable options. It
     returns Tensors without history, in lists, tuples or dicts if there are several. It is recorded anew for other

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from kernels.calls import do, note
+from kernels.calls import do, new, note
 from tinygen.autograd import Real, composite, primitive
 from tinygen.autograd.domain import Choice, Examples, Index
 from tinygen.autograd.tensor import plain_index
@@ -86,7 +86,7 @@ def scatter(values, index, shape):
     try:
         arrays = _arrays_in(index)
         if not arrays:
-            note(np.copyto, out, 0)
+            note(np.copyto, new(out), 0)
             do(np.copyto, _view(out, index), values)
         elif _picks_once(arrays):
             out[index] = values
