@@ -1,8 +1,8 @@
 """The fused linear layer ``activate(x @ w + b)`` and its gradient.
 
 The bias is what the products are added to, and the activation is applied while some rows are still in the cache, so
-both are almost free. The products of the layer and its gradient are made by `multiply` or, where one of their sizes
-is at most `FEW`, by `kernels.few`: an example alone is then up to four times as fast.
+both are almost free. The products of the layer and its gradient are made by `multiply` or, where few numbers enter or
+leave the layer, and for few examples, by `kernels.few`: an example alone is then up to four times as fast.
 """
 
 from functools import lru_cache
@@ -206,7 +206,7 @@ def _linear_few(
     start, room = np.zeros(n, y.dtype), np.empty((size if temporary else 0, n), y.dtype)
     for j in range(b.size):
         start[j] = b[j]
-    columns = np.ascontiguousarray(w.T) if n <= FEW else w
+    columns = np.ascontiguousarray(w.T if n <= FEW else w[:0])
     first, last = share(worker, workers, -(-m // size))
     for top in range(first * size, min(last * size, m), size):
         bottom = min(top + size, m)
@@ -262,7 +262,7 @@ def _linear_grad_by_parts(
     flat_x, flat_g, flat_saved, flat_gx = x.reshape(-1), g.reshape(-1), saved.reshape(-1), gx.reshape(-1)
     none, origin = np.empty(0, g.dtype), np.intp(0)  # a literal is a type of its own: `multiply` would compile anew
     room = np.empty(0 if kind == IDENTITY else -(-m // parts) * n, g.dtype)
-    zeros, columns = np.zeros(k, g.dtype), np.ascontiguousarray(w.T) if n <= FEW else w
+    zeros, columns = np.zeros(k, g.dtype), np.ascontiguousarray(w.T if n <= FEW else w[:0])
     first, last = share(worker, workers, parts)
     for part in range(first, last):
         top, bottom = share(part, parts, m)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from kernels.arguments import Array, check, show
-from kernels.calls import do, empty, zeros
+from kernels.calls import computed, do, empty, zeros
 from kernels.compilation import jit
 from kernels.microkernel import ROWS, multiply_tile, panel_width
 from kernels.product import Matrix, pack, transpose
@@ -234,9 +234,7 @@ def conv2d(
             )
     plan = _forward_plan(x.shape, w.shape, stride, padding, dilation, x.dtype)
     _run_correlation(y, x, w, b, addend, plan, w.shape[3], 1)
-    if addend is not None and plan.tiles is None:
-        do(np.add, y, addend, y)
-    return y
+    return y if addend is None or plan.tiles is not None else computed(np.add, y, addend)
 
 
 @lru_cache(maxsize=256)
@@ -335,8 +333,7 @@ def _run_correlation(
         if addend is not None and addend.shape == y.shape:
             added = addend.reshape(-1)
         elif addend is not None:
-            biases = empty((len(addend), c_out), y.dtype)
-            do(np.add, bias[:c_out], addend[:, 0, 0], biases)
+            biases = computed(np.add, addend[:, 0, 0], bias[:c_out])
         run(correlate_tiles, nanoseconds / 3, y, x, packed, biases, added, plan.tiles)
         return
     run(

@@ -82,7 +82,7 @@ _FORMATS = {
 }
 
 
-# ------------------------------------------------------------------------------------------------ the three with series
+# --------------------------------------------------------------------------------------------------- those with series
 
 
 def _reduce(x: Any) -> Any:
@@ -181,7 +181,7 @@ def _log1p_for(x: Any) -> Any:
 
 
 def sine_and_cosine(x: Any) -> Any:
-    """Both of an angle up to `LARGEST_ANGLE`, in radians; error below 1.5 units in the last place."""
+    """Both of an angle up to `LARGEST_ANGLE`, in radians; error below 1.5 units in the last place; -0 counts as 0."""
 
 
 @overload(sine_and_cosine, jit_options=_OPTIONS)

@@ -1,7 +1,7 @@
 """Products in which one of the three sizes is small, of which a tile would be mostly empty.
 
-Up to `FEW` columns are computed as scalar products; sums of up to `FEW` rows, and up to `FEW` sums, as multiples of
-rows. Each loop takes several rows at once, so that what they share is loaded once.
+A result of up to `FEW` columns is computed as scalar products; one of up to `FEW` rows, or from as few products in
+each sum, as sums of multiples of rows. Each loop takes several rows at once, so that what they share is loaded once.
 """
 
 import numpy as np

@@ -134,13 +134,12 @@ def _emit_tile(context, builder, signature, arguments, vector_count):  # type: i
         c_pointers.append(builder.gep(c, [builder.add(c_at, load(c_rows, i))]))
         initial += load_vectors(builder.select(adds, c_pointers[r], builder.gep(start, [start_at])))
 
-    # The rows of C are fetched while they are computed: a store that waits for memory would hold up those behind it.
+    # The rows of C are fetched while they are computed, to be written and kept: a store that waits for memory would
+    # hold up those behind it.
     byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
     prefetch = declare(builder.module, "llvm.prefetch", ir.VoidType(), [byte, flag, flag, flag])
     for pointer in (p for row_pointer in c_pointers for p in vectors(row_pointer)):
-        builder.call(
-            prefetch, [builder.bitcast(pointer, byte), flag(1), flag(3), flag(1)]
-        )  # for writing, to stay, data
+        builder.call(prefetch, [builder.bitcast(pointer, byte), flag(1), flag(3), flag(1)])
 
     # For each k, add the outer product of A's column and B's row to the tile.
     before = builder.basic_block

@@ -91,7 +91,7 @@ def _pooled(operation: str, x: Array, size: Pair) -> tuple[int, int, int, int]:
 
 
 def _wider(x: Array) -> Array:
-    """The images of whose channels x is the first ones, as the gradient of concatenated images is, or else x itself."""
+    """The images of whose channels x is the first ones, as a gradient of concatenated images may be, or else x."""
     images = getattr(x, "base", None)
     if type(images) is not np.ndarray or not images.flags.carray or images.ndim != 4 or images.dtype != x.dtype:
         return x

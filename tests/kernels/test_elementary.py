@@ -83,6 +83,15 @@ def test_what_is_near_a_zero_of_sine_or_cosine_keeps_its_digits(loop, function):
     assert error.max() <= 1.5
 
 
+@pytest.mark.parametrize(("loop", "function"), [(_sine, np.sin), (_cosine, np.cos)])
+def test_where_the_reduced_angle_is_largest(loop, function):
+    """Odd multiples of π/4, where a series with a term less would be off by more."""
+    x = (np.arange(1, 2001, 2) * (np.pi / 4)).astype(np.float32)
+    expected = function(x.astype(np.float64))
+    error = np.abs(_apply(loop, x) - expected) / np.spacing(np.abs(expected.astype(np.float32)))
+    assert error.max() <= 1.5
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_exp_of_special_values(dtype):
     x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1000, -1000, np.finfo(dtype).max, np.finfo(dtype).min], dtype)

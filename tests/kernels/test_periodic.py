@@ -7,11 +7,12 @@ from kernels import elementary, periodic
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_angles_of_any_size(dtype):
     limit = elementary.LARGEST_ANGLE
-    x = np.array([0, 0.5, limit, np.nextafter(dtype(limit), dtype(np.inf)), -1e7, 1e30], dtype)
-    y = periodic.sinusoids(x, np.ones(20, dtype))
-    for half, function in ((y[:, :20], np.sin), (y[:, 20:], np.cos)):
-        expected = np.repeat(function(x.astype(np.float64))[:, None], 20, axis=1)
-        np.testing.assert_allclose(half, expected, rtol=2 * np.finfo(dtype).eps)
+    x = np.array([0, 0.5, limit, np.nextafter(dtype(limit), dtype(np.inf)), -1e7, 1e30, -1e30], dtype)
+    for frequencies in np.ones(20, dtype), np.array([1e7, 1], dtype), np.array([-1e7, 1], dtype):
+        y, half = periodic.sinusoids(x, frequencies), len(frequencies)
+        angle = (x[:, None] * frequencies).astype(np.float64)
+        np.testing.assert_allclose(y[:, :half], np.sin(angle), rtol=2 * np.finfo(dtype).eps)
+        np.testing.assert_allclose(y[:, half:], np.cos(angle), rtol=2 * np.finfo(dtype).eps)
 
 
 def test_what_is_not_finite_has_no_sine():

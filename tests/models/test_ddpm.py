@@ -195,8 +195,15 @@ def test_steps_that_the_schedule_has_not_are_refused(steps: int) -> None:
 
 def test_frequencies_of_time_are_geometric() -> None:
     t, n = 1e-6, 8
-    frequencies = time_features(np.array([t]), 2 * n)[0, :n] / t  # sin(t f) is t f here
+    frequencies = time_features(np.array([t]), 2 * n, np.dtype(np.float64))[0, :n] / t  # sin(t f) is t f here
     np.testing.assert_allclose(frequencies, 100 * 1000 ** (-np.arange(n) / n), rtol=1e-8)
+
+
+def test_times_may_have_another_dtype_than_points() -> None:
+    network, x = TimeMLP(2, np.random.default_rng(0)), np.ones((3, 2), np.float32)
+    network.last.weight.data += 1
+    times = np.array([0.25, 0.5, 1])
+    np.testing.assert_array_equal(network(x, times).data, network(x, times.astype(np.float32)).data)
 
 
 @pytest.mark.parametrize(("h", "w"), [(26, 28), (28, 26)])

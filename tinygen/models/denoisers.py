@@ -14,10 +14,10 @@ from tinygen.nn.init import he_normal, zeros
 Array = np.ndarray
 
 
-def time_features(time: Any, width: int) -> Any:
+def time_features(time: Any, width: int, dtype: np.dtype) -> Any:
     """Sines and cosines (Vaswani et al. 2017) of times ``(N,)`` in [0, 1], frequencies 100 to 0.1: ``(N, width)``."""
     frequencies = 100 * np.exp(-math.log(1000) * np.arange(width // 2) / (width // 2))
-    return tg.sinusoids(time, frequencies.astype(time.dtype))
+    return tg.sinusoids(time if time.dtype == dtype else time.astype(dtype), frequencies.astype(dtype))
 
 
 def shared(time: Any) -> Any:
@@ -45,7 +45,7 @@ class TimeMLP(nn.Module):
         self.last = nn.Linear(width, size, rng, init=zeros)
 
     def forward(self, x: Any, time: Array) -> Tensor:
-        h = tg.silu(self.enter(x) + self.time(time_features(shared(time), self.features)))
+        h = tg.silu(self.enter(x) + self.time(time_features(shared(time), self.features, x.dtype)))
         for layer in self.hidden:
             h = layer(h)
         return self.last(h)
@@ -120,7 +120,7 @@ class UNet(nn.Module):
             raise ShapeError(
                 f"UNet: x must be (N,H,W,C) with H and W divisible by {self.factor}, got {x.shape}; pad the images"
             )
-        t = self.time(time_features(shared(time), self.features))
+        t = self.time(time_features(shared(time), self.features, x.dtype))
         h = self.first(space_to_channels(x, self.patch))
         skips = []
         for block, halve in zip(self.down, self.halve, strict=True):

@@ -68,7 +68,8 @@ class Linear(_Weighted):
 class Conv2d(_Weighted):
     """Convolution of images ``(N, H, W, C_in)`` to ``(N, H', W', C_out)``; see `tinygen.conv2d`.
 
-    ``kernel`` is a number or (kh, kw); the other parameters are those of `Linear` and `tinygen.conv2d`.
+    ``kernel`` is a number or (kh, kw); the other parameters are those of `Linear` and `tinygen.conv2d`. A call may be
+    given an ``addend`` too, which is added to the result.
     """
 
     def __init__(

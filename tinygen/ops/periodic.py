@@ -48,6 +48,6 @@ def _sinusoids_vjp(g, x, frequencies, out):
     half = len(frequencies)
     to_sine = computed(np.multiply, g[..., :half], out[..., half:])
     to_cosine = computed(np.multiply, g[..., half:], out[..., :half])
-    to_angle = computed(np.subtract, to_sine, to_cosine).reshape(-1, half)
+    to_angle = computed(np.subtract, to_sine, to_cosine).reshape(x.size, half)
     gx = computed(np.matmul, to_angle, frequencies)
     return {"x": gx.reshape(x.shape), "frequencies": computed(np.matmul, contiguous(x).reshape(-1), to_angle)}
