@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -318,6 +318,11 @@ def called_twice(f: Callable, *xs: np.ndarray) -> None:
         again(*xs)
 
 
+class Halves(NamedTuple):
+    first: tg.Tensor
+    second: tg.Tensor
+
+
 X = np.array([1.0, 2.0])
 DRAWS = np.random.default_rng(0)
 COUNTER = count(1)
@@ -400,6 +405,12 @@ def test_results_and_arguments_are_the_callers_own() -> None:
         second = double(x)
         assert np.array_equal(second["same"].data, X) and np.array_equal(second["twice"].data, 2 * X)
         assert np.array_equal(x, X) and not np.may_share_memory(second["same"].data, x)
+
+
+def test_named_tuples_keep_their_names() -> None:
+    split = tg.replayed(lambda x: Halves(x[:1], x[1:]))
+    for _ in range(3):
+        assert bits(split(X).second) == bits(tg.Tensor(X[1:]))
 
 
 def test_memory_is_used_again() -> None:

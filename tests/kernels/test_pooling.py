@@ -35,3 +35,12 @@ def test_errors_name_the_rule():
 def test_parts_of_images(part):
     x = np.random.default_rng(9).standard_normal((3, 4, 6, 8)).astype(np.float32)[part]
     np.testing.assert_array_equal(pooling.sum_pool2d(x, (2, 3)), reference.sum_pool2d(x.copy(), (2, 3)))
+
+
+def test_the_first_channels_are_not_copied():
+    images = np.zeros((2, 4, 4, 5), np.float32)
+    assert pooling._wider(images[..., :3]) is images
+    fixed = images.copy()
+    fixed.flags.writeable = False
+    for part in images[..., 1:3], images[:1, ..., :3], fixed[..., :3], images.view(np.int32)[..., :3]:
+        assert pooling._wider(part) is part
